@@ -1,0 +1,1 @@
+"""Coroutines that poll logs, one module a log family."""

@@ -1,0 +1,1 @@
+"""The command line; composition happens here and nowhere else."""

@@ -1,0 +1,1 @@
+"""The trusted process: it holds the keys, the state and the judgement."""

@@ -1,0 +1,289 @@
+"""Why the core says no: every refusal is a type with its facts as fields.
+
+Two families, as in the field's best clients:
+
+- `Refusal`: the caller, or the log behind it, is wrong. Expected, counted, answered.
+- `Unavailable`: the world failed (a key, the disk, the clock, the socket). Alarmed, and worth retrying.
+
+The HTTP status of each stands in one table, `witness.front.endpoints.STATUS`; nothing else decides it.
+Each class is a frozen dataclass, so that it crosses the process boundary as its name and its fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+class CoreError(Exception):
+    """Anything the core answers instead of a signature. `str()` is one plain line for the caller."""
+
+    code: ClassVar[str] = "core-error"
+
+    def __str__(self) -> str:
+        return self.code
+
+    def facts(self) -> dict[str, Any]:
+        """The fields as JSON-ready values, in the order of their definition."""
+        if not dataclasses.is_dataclass(self):
+            return {}
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+
+class Refusal(CoreError):
+    """The caller or the log is wrong."""
+
+
+class Unavailable(CoreError):
+    """The world failed; the same request may succeed later."""
+
+
+@dataclass(frozen=True)
+class MalformedRequest(Refusal):
+    """The body is not of the form the specification gives."""
+
+    code: ClassVar[str] = "malformed"
+    reason: str
+
+    def __str__(self) -> str:
+        return f"malformed request: {self.reason}"
+
+
+@dataclass(frozen=True)
+class UnknownOrigin(Refusal):
+    """No log of this origin is configured."""
+
+    code: ClassVar[str] = "unknown-origin"
+    origin: str
+
+    def __str__(self) -> str:
+        return f"unknown log: origin {self.origin!r} is not configured at this witness"
+
+
+@dataclass(frozen=True)
+class DisabledLog(Refusal):
+    """The log is known, and an operator has switched it off."""
+
+    code: ClassVar[str] = "disabled-log"
+    origin: str
+
+    def __str__(self) -> str:
+        return f"unknown log: origin {self.origin!r} is disabled at this witness"
+
+
+@dataclass(frozen=True)
+class NoTrustedSignature(Refusal):
+    """No signature line carries the name and key ID of a key trusted for the origin."""
+
+    code: ClassVar[str] = "no-trusted-signature"
+    origin: str
+
+    def __str__(self) -> str:
+        return f"no signature from a key trusted for origin {self.origin!r}"
+
+
+@dataclass(frozen=True)
+class InvalidSignature(Refusal):
+    """A line with a trusted name and key ID does not verify: the whole note is malformed."""
+
+    code: ClassVar[str] = "invalid-signature"
+    key_name: str
+    key_id: str
+
+    def __str__(self) -> str:
+        return f"invalid signature by {self.key_name}+{self.key_id}"
+
+
+@dataclass(frozen=True)
+class OldSizeTooLarge(Refusal):
+    """The old size is larger than the checkpoint's."""
+
+    code: ClassVar[str] = "old-size-too-large"
+    old_size: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"old size {self.old_size} is larger than the checkpoint's size {self.size}"
+
+
+@dataclass(frozen=True)
+class StaleOldSize(Refusal):
+    """The old size is not that of the latest checkpoint cosigned; `known` is."""
+
+    code: ClassVar[str] = "stale-old-size"
+    known: int
+
+    def __str__(self) -> str:
+        return f"the latest cosigned checkpoint has size {self.known}"
+
+
+@dataclass(frozen=True)
+class WrongEmptyRoot(Refusal):
+    """A checkpoint of size zero with a root that is not the empty tree's."""
+
+    code: ClassVar[str] = "wrong-empty-root"
+    origin: str
+
+    def __str__(self) -> str:
+        return "a checkpoint of size 0 must have the root hash of the empty tree"
+
+
+@dataclass(frozen=True)
+class RootMismatch(Refusal):
+    """Same size, another root: the log contradicts itself. Kept as evidence."""
+
+    code: ClassVar[str] = "root-mismatch"
+    origin: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"root mismatch: a checkpoint of size {self.size} with another root hash was cosigned before"
+
+
+@dataclass(frozen=True)
+class InvalidProof(Refusal):
+    """The consistency proof does not verify, or is there where none belongs."""
+
+    code: ClassVar[str] = "invalid-proof"
+    old_size: int
+    size: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"invalid consistency proof from size {self.old_size} to {self.size}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class InvalidSubtree(Refusal):
+    """`[start, end)` is no valid subtree, or ends beyond the checkpoint."""
+
+    code: ClassVar[str] = "invalid-subtree"
+    start: int
+    end: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"[{self.start}, {self.end}) cannot be signed: {self.reason}"
+
+
+@dataclass(frozen=True)
+class InvalidSubtreeProof(Refusal):
+    """The subtree consistency proof does not verify."""
+
+    code: ClassVar[str] = "invalid-subtree-proof"
+    start: int
+    end: int
+    size: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"invalid subtree consistency proof of [{self.start}, {self.end}) in size {self.size}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class NoOwnCosignature(Refusal):
+    """sign-subtree: the reference checkpoint carries no valid cosignature of ours."""
+
+    code: ClassVar[str] = "no-own-cosignature"
+    origin: str
+
+    def __str__(self) -> str:
+        return "the checkpoint carries no valid cosignature of this witness"
+
+
+@dataclass(frozen=True)
+class NoCheckpoint(Refusal):
+    """No checkpoint was ever cosigned for this origin hash."""
+
+    code: ClassVar[str] = "no-checkpoint"
+    origin_hash: str
+
+    def __str__(self) -> str:
+        return f"no checkpoint cosigned for origin hash {self.origin_hash}"
+
+
+@dataclass(frozen=True)
+class Overloaded(Refusal):
+    """More waits than can be answered in time; come back in `retry_after` seconds."""
+
+    code: ClassVar[str] = "overloaded"
+    retry_after: int
+
+    def __str__(self) -> str:
+        return f"overloaded: try again in {self.retry_after} s"
+
+
+@dataclass(frozen=True)
+class ClockBehind(Unavailable):
+    """The clock runs behind a timestamp already issued (seconds since the epoch)."""
+
+    code: ClassVar[str] = "clock-behind"
+    now: int
+    issued: int
+
+    def __str__(self) -> str:
+        return f"the witness's clock ({self.now}) is behind a timestamp it has issued ({self.issued})"
+
+
+@dataclass(frozen=True)
+class KeyUnavailable(Unavailable):
+    """A key cannot sign now; no other key is used instead."""
+
+    code: ClassVar[str] = "key-unavailable"
+    key_name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"key {self.key_name} cannot sign now: {self.reason}"
+
+
+@dataclass(frozen=True)
+class StoreUnavailable(Unavailable):
+    """State could not be made durable; nothing was signed."""
+
+    code: ClassVar[str] = "store-unavailable"
+    reason: str
+
+    def __str__(self) -> str:
+        return f"state cannot be stored now: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Stopping(Unavailable):
+    """The core is on its way out and takes nothing new."""
+
+    code: ClassVar[str] = "stopping"
+
+    def __str__(self) -> str:
+        return "the witness is stopping"
+
+
+@dataclass(frozen=True)
+class CoreUnreachable(Unavailable):
+    """The front has no connection to the core (made by the client, never by the core)."""
+
+    code: ClassVar[str] = "core-unreachable"
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the witness's core does not answer: {self.reason}"
+
+
+@dataclass(frozen=True)
+class InternalError(Unavailable):
+    """A bug: the core met an exception it does not know. Details are in its log, not here."""
+
+    code: ClassVar[str] = "internal-error"
+
+    def __str__(self) -> str:
+        return "internal error; the witness's log has the details"
+
+
+def _leaves(cls: type[CoreError]) -> list[type[CoreError]]:
+    subclasses = cls.__subclasses__()
+    return [leaf for sub in subclasses for leaf in _leaves(sub)] if subclasses else [cls]
+
+
+BY_CODE: dict[str, type[CoreError]] = {cls.code: cls for cls in _leaves(CoreError)}
+"""Every concrete error by its code, for the wire."""

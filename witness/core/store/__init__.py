@@ -1,0 +1,1 @@
+"""Durable state: logs, heads and what contradicts them."""

@@ -1,0 +1,1 @@
+"""The language of transparency logs: pure functions and frozen values, one module a specification."""
