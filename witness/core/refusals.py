@@ -193,6 +193,16 @@ class NoOwnCosignature(Refusal):
 
 
 @dataclass(frozen=True)
+class SubtreesUnsupported(Refusal):
+    """sign-subtree: this witness has no key whose cosignature format covers subtrees."""
+
+    code: ClassVar[str] = "subtrees-unsupported"
+
+    def __str__(self) -> str:
+        return "this witness has no ML-DSA-44 key and signs no subtrees"
+
+
+@dataclass(frozen=True)
 class NoCheckpoint(Refusal):
     """No checkpoint was ever cosigned for this origin hash."""
 
