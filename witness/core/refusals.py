@@ -6,12 +6,12 @@ Two families, as in the field's best clients:
 - `Unavailable`: the world failed (a key, the disk, the clock, the socket). Alarmed, and worth retrying.
 
 The HTTP status of each stands in one table, `witness.front.endpoints.STATUS`; nothing else decides it.
-Each class is a frozen dataclass, so that it crosses the process boundary as its name and its fields.
+Each class is a dataclass, so that it crosses the process boundary as its code and its fields. (Not a frozen
+one: the standard library assigns `__traceback__` to exceptions that pass through a context manager.)
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,9 +26,7 @@ class CoreError(Exception):
 
     def facts(self) -> dict[str, Any]:
         """The fields as JSON-ready values, in the order of their definition."""
-        if not dataclasses.is_dataclass(self):
-            return {}
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return dict(vars(self))
 
 
 class Refusal(CoreError):
@@ -39,7 +37,7 @@ class Unavailable(CoreError):
     """The world failed; the same request may succeed later."""
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class MalformedRequest(Refusal):
     """The body is not of the form the specification gives."""
 
@@ -50,7 +48,7 @@ class MalformedRequest(Refusal):
         return f"malformed request: {self.reason}"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class UnknownOrigin(Refusal):
     """No log of this origin is configured."""
 
@@ -61,7 +59,7 @@ class UnknownOrigin(Refusal):
         return f"unknown log: origin {self.origin!r} is not configured at this witness"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class DisabledLog(Refusal):
     """The log is known, and an operator has switched it off."""
 
@@ -72,7 +70,7 @@ class DisabledLog(Refusal):
         return f"unknown log: origin {self.origin!r} is disabled at this witness"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class NoTrustedSignature(Refusal):
     """No signature line carries the name and key ID of a key trusted for the origin."""
 
@@ -83,7 +81,7 @@ class NoTrustedSignature(Refusal):
         return f"no signature from a key trusted for origin {self.origin!r}"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class InvalidSignature(Refusal):
     """A line with a trusted name and key ID does not verify: the whole note is malformed."""
 
@@ -95,7 +93,7 @@ class InvalidSignature(Refusal):
         return f"invalid signature by {self.key_name}+{self.key_id}"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class OldSizeTooLarge(Refusal):
     """The old size is larger than the checkpoint's."""
 
@@ -107,7 +105,7 @@ class OldSizeTooLarge(Refusal):
         return f"old size {self.old_size} is larger than the checkpoint's size {self.size}"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class StaleOldSize(Refusal):
     """The old size is not that of the latest checkpoint cosigned; `known` is."""
 
@@ -118,7 +116,7 @@ class StaleOldSize(Refusal):
         return f"the latest cosigned checkpoint has size {self.known}"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class WrongEmptyRoot(Refusal):
     """A checkpoint of size zero with a root that is not the empty tree's."""
 
@@ -129,7 +127,7 @@ class WrongEmptyRoot(Refusal):
         return "a checkpoint of size 0 must have the root hash of the empty tree"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class RootMismatch(Refusal):
     """Same size, another root: the log contradicts itself. Kept as evidence."""
 
@@ -141,7 +139,7 @@ class RootMismatch(Refusal):
         return f"root mismatch: a checkpoint of size {self.size} with another root hash was cosigned before"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class InvalidProof(Refusal):
     """The consistency proof does not verify, or is there where none belongs."""
 
@@ -154,7 +152,7 @@ class InvalidProof(Refusal):
         return f"invalid consistency proof from size {self.old_size} to {self.size}: {self.reason}"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class InvalidSubtree(Refusal):
     """`[start, end)` is no valid subtree, or ends beyond the checkpoint."""
 
@@ -167,7 +165,7 @@ class InvalidSubtree(Refusal):
         return f"[{self.start}, {self.end}) cannot be signed: {self.reason}"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class InvalidSubtreeProof(Refusal):
     """The subtree consistency proof does not verify."""
 
@@ -178,10 +176,11 @@ class InvalidSubtreeProof(Refusal):
     reason: str
 
     def __str__(self) -> str:
-        return f"invalid subtree consistency proof of [{self.start}, {self.end}) in size {self.size}: {self.reason}"
+        subtree = f"[{self.start}, {self.end}) in size {self.size}"
+        return f"invalid subtree consistency proof of {subtree}: {self.reason}"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class NoOwnCosignature(Refusal):
     """sign-subtree: the reference checkpoint carries no valid cosignature of ours."""
 
@@ -192,7 +191,7 @@ class NoOwnCosignature(Refusal):
         return "the checkpoint carries no valid cosignature of this witness"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class SubtreesUnsupported(Refusal):
     """sign-subtree: this witness has no key whose cosignature format covers subtrees."""
 
@@ -202,7 +201,7 @@ class SubtreesUnsupported(Refusal):
         return "this witness has no ML-DSA-44 key and signs no subtrees"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class NoCheckpoint(Refusal):
     """No checkpoint was ever cosigned for this origin hash."""
 
@@ -213,7 +212,7 @@ class NoCheckpoint(Refusal):
         return f"no checkpoint cosigned for origin hash {self.origin_hash}"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class Overloaded(Refusal):
     """More waits than can be answered in time; come back in `retry_after` seconds."""
 
@@ -224,7 +223,7 @@ class Overloaded(Refusal):
         return f"overloaded: try again in {self.retry_after} s"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class ClockBehind(Unavailable):
     """The clock runs behind a timestamp already issued (seconds since the epoch)."""
 
@@ -236,7 +235,7 @@ class ClockBehind(Unavailable):
         return f"the witness's clock ({self.now}) is behind a timestamp it has issued ({self.issued})"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class KeyUnavailable(Unavailable):
     """A key cannot sign now; no other key is used instead."""
 
@@ -248,7 +247,7 @@ class KeyUnavailable(Unavailable):
         return f"key {self.key_name} cannot sign now: {self.reason}"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class StoreUnavailable(Unavailable):
     """State could not be made durable; nothing was signed."""
 
@@ -259,7 +258,7 @@ class StoreUnavailable(Unavailable):
         return f"state cannot be stored now: {self.reason}"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class Stopping(Unavailable):
     """The core is on its way out and takes nothing new."""
 
@@ -269,7 +268,7 @@ class Stopping(Unavailable):
         return "the witness is stopping"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class CoreUnreachable(Unavailable):
     """The front has no connection to the core (made by the client, never by the core)."""
 
@@ -280,7 +279,7 @@ class CoreUnreachable(Unavailable):
         return f"the witness's core does not answer: {self.reason}"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class InternalError(Unavailable):
     """A bug: the core met an exception it does not know. Details are in its log, not here."""
 

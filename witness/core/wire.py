@@ -139,7 +139,11 @@ class CoreStatus:
 
 @dataclass(frozen=True, slots=True)
 class LogInfo:
-    """A configured log: what feeders, metrics and pages need of it. `size` is -1 before the first cosignature."""
+    """A configured log: what feeders, metrics and pages need of it.
+
+    `interval` is seconds between polls, `qpd` requests a day, `size` the latest cosigned tree size (-1 before
+    the first cosignature) and `timestamp` its POSIX seconds.
+    """
 
     origin: str
     vkeys: tuple[str, ...]
