@@ -36,7 +36,7 @@ _LEAF: Final = b"\x00"
 _NODE: Final = b"\x01"
 
 
-class InvalidProof(Exception):  # noqa: N818 - named for what it says
+class InvalidProof(Exception):
     """A proof does not show what it should, or its sizes and indices make no sense."""
 
     def __init__(self, reason: str) -> None:
