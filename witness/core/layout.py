@@ -1,0 +1,48 @@
+"""Where things stand in a state folder. Nothing here touches the disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class StateLayout:
+    """The paths inside one state folder."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The operator's `witness.yaml`."""
+        return self.root / "witness.yaml"
+
+    @property
+    def database(self) -> Path:
+        """Logs, heads and contradictions (SQLite, with its -wal and -shm beside it)."""
+        return self.root / "witness.db"
+
+    @property
+    def keys(self) -> Path:
+        """The folder of key files, mode 0700."""
+        return self.root / "keys"
+
+    @property
+    def softkey(self) -> Path:
+        """The soft key backend's file."""
+        return self.keys / "softkey.json"
+
+    @property
+    def core_lock(self) -> Path:
+        """Held by the one core that may run on this folder; holds its process ID."""
+        return self.root / "core.lock"
+
+    @property
+    def core_socket(self) -> Path:
+        """Where the core listens for fronts."""
+        return self.root / "core.sock"
+
+    @property
+    def front_socket(self) -> Path:
+        """Where the front serves its operator's pages to the command line."""
+        return self.root / "front.sock"

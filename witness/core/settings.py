@@ -1,0 +1,54 @@
+"""The core's settings: plain values, handed over as one line of JSON by whoever starts it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+
+class BadSettings(Exception):
+    """The line is not the settings this core knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoreSettings:
+    """What the core is told at its start.
+
+    Attributes:
+        state_dir: the state folder.
+        max_batch: requests that share one transaction, at most; 1 is one commit a request (for benchmarks).
+        max_pending: requests waiting in the core before it sheds load.
+        judge_threads: threads that check and sign.
+        passphrase_env: name of the environment variable that holds the key file's passphrase.
+        passphrase_file: path of a file that holds it (a systemd credential, say).
+        front_uids: user IDs that may connect besides our own.
+        log_level: DEBUG, INFO, WARNING or ERROR.
+    """
+
+    state_dir: str
+    max_batch: int = 256
+    max_pending: int = 2048
+    judge_threads: int = 2
+    passphrase_env: str = "WITNESS_PASSPHRASE"  # noqa: S105 - the variable's name, not its value
+    passphrase_file: str | None = None
+    front_uids: tuple[int, ...] = ()
+    log_level: str = "INFO"
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> CoreSettings:
+        """What `to_json` wrote.
+
+        Raises:
+            BadSettings: it is something else.
+        """
+        try:
+            fields = json.loads(line)
+            fields["front_uids"] = tuple(fields.get("front_uids", ()))
+            return cls(**fields)
+        except (ValueError, TypeError, KeyError) as error:
+            raise BadSettings(f"not the core's settings: {error}") from error

@@ -1,0 +1,210 @@
+"""Managing the logs: what `witness logs` does, daemon running or not.
+
+The command line opens the database itself; SQLite arbitrates, and a running core notices within a second.
+Logs are never deleted and their keys never removed here; a key is added by an operator's hand alone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from witness.core.store import schema
+from witness.core.store.base import CosignedHead, Head, LogRecord, StoreError
+from witness.core.store.sqlite import connect, load_logs
+from witness.tlog.checkpoint import origin_hash
+from witness.tlog.note import SignatureType, VerifierKey
+
+LOG_KEY_TYPES = frozenset(
+    {SignatureType.ED25519, SignatureType.ECDSA, SignatureType.RFC6962, SignatureType.COSIGNATURE_MLDSA44}
+)
+"""Types a log may sign its checkpoints with (0x01, 0x02, 0x05, 0x06)."""
+
+
+class LogKeyRefused(StoreError):
+    """A key that cannot be trusted for a log."""
+
+
+class UnknownLog(StoreError):
+    """No log of this origin is configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What may be set about a log besides its keys; None leaves what is there."""
+
+    feeder: str | None = None
+    url: str | None = None
+    interval: float | None = None
+    qpd: int | None = None
+    contact: str | None = None
+    disabled: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What `LogBook.add` did: `new` if the log was unknown; the keys it did not have before."""
+
+    origin: str
+    new: bool
+    new_keys: tuple[VerifierKey, ...]
+    changed: bool
+
+
+class LogBook:
+    """The logs table, for the command line."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the database at `path`, which must exist.
+
+        Raises:
+            MissingStore: there is none.
+            UnknownSchema: it is not ours, or a newer program's.
+        """
+        schema.check(path)
+        self._connection = connect(path)
+
+    def __enter__(self) -> LogBook:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    def transaction(self) -> Transaction:
+        """Several changes as one; rolled back if the block raises."""
+        return Transaction(self._connection)
+
+    def add(
+        self, origin: str, keys: tuple[VerifierKey, ...], settings: LogSettings, *, source: str, now: int
+    ) -> Added:
+        """Adds a log, or further keys and settings of a known one. Call it inside `transaction()`.
+
+        Args:
+            origin: the checkpoint origin, 1 to 255 bytes.
+            keys: keys to trust for it; a new log needs one at least.
+            settings: its feeder and the like.
+            source: who adds it, for the record.
+            now: POSIX seconds.
+
+        Raises:
+            LogKeyRefused: a key's type is not one that logs sign with, or the name and key ID are taken.
+        """
+        for key in keys:
+            if key.type not in LOG_KEY_TYPES:
+                raise LogKeyRefused(
+                    f"{key.name}+{key.key_id.hex()} has type 0x{key.type:02x}, which logs do not sign with",
+                    "a type 0x04 key is a witness's; a log's vkey has type 0x01, 0x02, 0x05 or 0x06",
+                )
+        execute = self._connection.execute
+        row = execute("SELECT id FROM logs WHERE origin = ?", (origin,)).fetchone()
+        new = row is None
+        if new:
+            if not keys:
+                raise LogKeyRefused(f"no key is given for the new log {origin!r}")
+            row = execute(
+                "INSERT INTO logs (origin, origin_hash, source, added, change)"
+                " VALUES (?, ?, ?, ?, (SELECT coalesce(max(change), 0) + 1 FROM logs))"
+                " RETURNING id",
+                (origin, origin_hash(origin), source, now),
+            ).fetchone()
+        log_id: int = row[0]
+        known = {text for (text,) in execute("SELECT vkey FROM log_keys WHERE log_id = ?", (log_id,))}
+        new_keys = tuple(key for key in dict.fromkeys(keys) if str(key) not in known)
+        # Two keys of one name and key ID could not be told apart in a signature line.
+        taken = {text.rsplit("+", 2)[0] + "+" + text.rsplit("+", 2)[1] for text in known}
+        for key in new_keys:
+            label = f"{key.name}+{key.key_id.hex()}"
+            if label in taken:
+                raise LogKeyRefused(f"another key {label} is trusted for {origin!r} already")
+            taken.add(label)
+            execute(
+                "INSERT INTO log_keys (log_id, vkey, source, added) VALUES (?, ?, ?, ?)",
+                (log_id, str(key), source, now),
+            )
+        changed = self._apply(log_id, settings)
+        if not new and (new_keys or changed):
+            self._touch(log_id)
+        return Added(origin, new, new_keys, changed)
+
+    def set_disabled(self, origin: str, *, disabled: bool) -> bool:
+        """Switches a log off or on; False if it was so already. Call it inside `transaction()`.
+
+        Raises:
+            UnknownLog: there is no such log.
+        """
+        record, _ = self.get(origin)
+        if record.disabled == disabled:
+            return False
+        self._connection.execute("UPDATE logs SET disabled = ? WHERE id = ?", (disabled, record.log_id))
+        self._touch(record.log_id)
+        return True
+
+    def get(self, origin: str) -> tuple[LogRecord, Head | None]:
+        """One log and its head.
+
+        Raises:
+            UnknownLog: there is no such log.
+        """
+        for found in load_logs(self._connection, "l.origin = ?", (origin,)):
+            return found
+        raise UnknownLog(f"no log has the origin {origin!r}", "witness logs list shows the origins")
+
+    def all(self) -> Iterator[tuple[LogRecord, Head | None]]:
+        """Every log with its head, by origin."""
+        return load_logs(self._connection, "1 ORDER BY l.origin", ())
+
+    def cosigned(self, origin: str) -> CosignedHead | None:
+        """A log's latest cosigned checkpoint, if it was ever cosigned.
+
+        Raises:
+            UnknownLog: there is no such log.
+        """
+        record, head = self.get(origin)
+        if head is None:
+            return None
+        note, cosignatures, *fields = self._connection.execute(
+            "SELECT note, cosignatures, size, root, timestamp FROM heads WHERE log_id = ?", (record.log_id,)
+        ).fetchone()
+        return CosignedHead(Head(*fields), note, cosignatures)
+
+    def count(self) -> int:
+        """How many logs are configured."""
+        return int(self._connection.execute("SELECT count(*) FROM logs").fetchone()[0])
+
+    def _apply(self, log_id: int, settings: LogSettings) -> bool:
+        changed = False
+        for column in ("feeder", "url", "interval", "qpd", "contact", "disabled"):
+            value = getattr(settings, column)
+            if value is None:
+                continue
+            cursor = self._connection.execute(
+                f"UPDATE logs SET {column} = ? WHERE id = ? AND {column} IS NOT ?",  # noqa: S608 - fixed names
+                (value, log_id, value),
+            )
+            changed = changed or cursor.rowcount == 1
+        return changed
+
+    def _touch(self, log_id: int) -> None:
+        self._connection.execute(
+            "UPDATE logs SET change = (SELECT max(change) + 1 FROM logs) WHERE id = ?", (log_id,)
+        )
+
+
+class Transaction:
+    """`BEGIN IMMEDIATE … COMMIT`, or ROLLBACK when the block raises."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.execute("COMMIT" if kind is None else "ROLLBACK")

@@ -1,0 +1,152 @@
+"""The database's shape: created by `witness init`, migrated in order, never guessed.
+
+`PRAGMA user_version` counts the migrations applied. Each is a script that runs in one transaction.
+Triggers keep rule 5 of DESIGN.md even against the operator's own SQL: logs and heads are not deleted, and a
+head never shrinks.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from witness.core.store.base import MissingStore, StoreError, UnknownSchema
+
+APPLICATION_ID = 0x77746E73
+"""SQLite's application_id of our databases: "wtns"."""
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE identity (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        name TEXT NOT NULL,
+        identity TEXT NOT NULL,
+        created INTEGER NOT NULL
+    ) STRICT;
+
+    CREATE TABLE logs (
+        id INTEGER PRIMARY KEY,
+        origin TEXT NOT NULL UNIQUE,
+        origin_hash BLOB NOT NULL UNIQUE CHECK (length(origin_hash) = 32),
+        disabled INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1)),
+        feeder TEXT NOT NULL DEFAULT 'none',
+        url TEXT,
+        interval REAL,
+        qpd INTEGER,
+        contact TEXT,
+        source TEXT NOT NULL,
+        added INTEGER NOT NULL,
+        change INTEGER NOT NULL UNIQUE
+    ) STRICT;
+
+    CREATE TABLE log_keys (
+        id INTEGER PRIMARY KEY,
+        log_id INTEGER NOT NULL REFERENCES logs (id),
+        vkey TEXT NOT NULL,
+        source TEXT NOT NULL,
+        added INTEGER NOT NULL,
+        UNIQUE (log_id, vkey)
+    ) STRICT;
+
+    CREATE TABLE heads (
+        log_id INTEGER PRIMARY KEY REFERENCES logs (id),
+        size INTEGER NOT NULL CHECK (size >= 0),
+        root BLOB NOT NULL CHECK (length(root) = 32),
+        timestamp INTEGER NOT NULL CHECK (timestamp > 0),
+        note BLOB NOT NULL,
+        cosignatures BLOB NOT NULL
+    ) STRICT;
+
+    CREATE TABLE contradictions (
+        id INTEGER PRIMARY KEY,
+        log_id INTEGER NOT NULL REFERENCES logs (id),
+        kind TEXT NOT NULL,
+        seen INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        stored BLOB NOT NULL,
+        offered BLOB NOT NULL,
+        proof BLOB NOT NULL,
+        digest BLOB NOT NULL UNIQUE
+    ) STRICT;
+    CREATE INDEX contradictions_by_log ON contradictions (log_id);
+
+    CREATE TRIGGER logs_stay BEFORE DELETE ON logs
+    BEGIN SELECT RAISE(ABORT, 'logs are never deleted: disable the log'); END;
+    CREATE TRIGGER heads_stay BEFORE DELETE ON heads
+    BEGIN SELECT RAISE(ABORT, 'heads are never deleted'); END;
+    CREATE TRIGGER heads_grow BEFORE UPDATE ON heads
+    WHEN NEW.size < OLD.size OR NEW.timestamp < OLD.timestamp OR NEW.log_id <> OLD.log_id
+        OR (NEW.size = OLD.size AND NEW.root <> OLD.root)
+    BEGIN SELECT RAISE(ABORT, 'a head never goes back'); END;
+    CREATE TRIGGER contradictions_stay BEFORE DELETE ON contradictions
+    BEGIN SELECT RAISE(ABORT, 'evidence is never deleted'); END;
+    """,
+)
+
+
+def create(path: Path, *, name: str, identity: str, now: int) -> None:
+    """Makes a new database for a new witness identity.
+
+    Args:
+        path: where; nothing may stand there.
+        name: the witness's key name.
+        identity: the random identifier that the key file carries too.
+        now: POSIX seconds.
+
+    Raises:
+        StoreError: something stands there already.
+    """
+    import sqlite_utils  # here, so that a running core does not carry it
+
+    if path.exists():
+        raise StoreError(f"{path} exists already", "a database is made once, by witness init")
+    database = sqlite_utils.Database(path)
+    try:
+        database.enable_wal()
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        _migrate(database.conn)
+        database.execute("INSERT INTO identity VALUES (1, ?, ?, ?)", [name, identity, now])
+        database.conn.commit()
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        database.close()
+    path.chmod(0o600)
+
+
+def check(path: Path) -> None:
+    """Makes sure that a database of ours stands at `path`, and migrates an older one.
+
+    Raises:
+        MissingStore: there is none.
+        UnknownSchema: it is not ours, or a newer program's.
+    """
+    if not path.is_file():
+        raise MissingStore(
+            f"there is no database at {path}",
+            "a new witness is made with witness init; a lost database is not replaced by an empty one",
+        )
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True, isolation_level=None)
+        try:
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if application != APPLICATION_ID:
+                raise UnknownSchema(f"{path} is not a witness's database")
+            if version > len(MIGRATIONS):
+                raise UnknownSchema(
+                    f"{path} has schema {version}; this program knows {len(MIGRATIONS)}",
+                    "run the newer program that wrote it",
+                )
+            if version < len(MIGRATIONS):
+                _migrate(connection)
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as error:
+        raise UnknownSchema(f"{path} cannot be read as a database: {error}") from error
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Applies what is missing, each migration and its number in one transaction."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
