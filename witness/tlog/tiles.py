@@ -126,7 +126,8 @@ def parse_tile_path(path: str) -> Tile:
 def tile_for_node(level: int, index: int, size: int) -> Tile:
     """The tile that stores the node `(level, index)` of a tree of `size`, or has it among its inner levels.
 
-    (A full tile's root is stored in the level above, and is taken from there.) The tile's width is what the tree of `size` has: partial exactly where that tree's right edge runs through it.
+    A full tile's root is stored in the level above, and is taken from there. The tile's width is the one
+    it has at this size: it is partial where the tree's right edge runs through it.
 
     Raises:
         ValueError: the tree has no such node.
