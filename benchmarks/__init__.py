@@ -1,0 +1,1 @@
+"""What the witness's performance claims rest on: `python -m benchmarks.bench`."""
