@@ -77,6 +77,7 @@ class SimulatedKey:
                 value = encode_timestamped(timestamp, self._sign(message))
             case SignatureType.RFC6962:
                 der = self._sign(tree_head_message(timestamp * 1000, checkpoint.size, checkpoint.root))
+                # static-ct-api: timestamp, SHA-256 (4), ECDSA (3), length, signature
                 value = struct.pack(">QBBH", timestamp * 1000, 4, 3, len(der)) + der
         if wrongly:
             value = value[:-1] + bytes([value[-1] ^ 1])
