@@ -3,52 +3,17 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from nacl.signing import SigningKey
 
-from tests.interop.processes import Witness, poll, serve_folder
+from tests.interop.processes import Witness, poll
 from tests.interop.programs import GoPrograms
+from tests.interop.tessera_log import TesseraLog
 
 pytestmark = pytest.mark.slow
-
-DEADLINE = 20.0  # seconds for a round to be published
-
-
-class TesseraLog:
-    """A Tessera log in a folder, and what the witness must know of it."""
-
-    def __init__(self, programs: GoPrograms, folder: Path, origin: str) -> None:
-        self.origin = origin
-        self.folder = folder
-        self._programs = programs
-        seed = hashlib.sha256(origin.encode()).digest()
-        public = b"\x01" + bytes(SigningKey(seed).verify_key)
-        key_id = hashlib.sha256(origin.encode() + b"\n" + public).digest()[:4].hex()
-        self.vkey = f"{origin}+{key_id}+{base64.b64encode(public).decode()}"
-        private = base64.b64encode(b"\x01" + seed).decode()
-        self._signer_key = f"PRIVATE+KEY+{origin}+{key_id}+{private}"
-
-    def run(self, policy: str, rounds: list[list[str]], *, deadline: float = DEADLINE) -> dict[str, Any]:
-        """Appends round by round; the checkpoints that Tessera published, from the one it started with."""
-        request = {
-            "dir": str(self.folder),
-            "signer_key": self._signer_key,
-            "policy": policy,
-            "rounds": rounds,
-            "deadline_seconds": deadline,
-        }
-        return self._programs.run("tesseralog", request)
-
-    def check(self, note: str, vkeys: list[str]) -> dict[str, Any]:
-        """What Go's verifiers say of a published checkpoint."""
-        request = {"note": note, "origin": self.origin, "log": self.vkey, "cosigners": vkeys}
-        return self._programs.run("notecheck", request)
 
 
 def policy_of(witness: Witness, *kinds: int) -> str:
@@ -135,33 +100,6 @@ def test_a_forked_log_gets_no_checkpoint_published(
     assert "no checkpoint was published" in outcome["error"]
     assert [fork.check(note, [])["size"] for note in outcome["checkpoints"]] == [2]
     assert witness.checkpoint(log.origin) == known
-
-
-def test_the_tiles_feeder_follows_a_tessera_log(
-    witness: Witness, programs: GoPrograms, tmp_path: Path
-) -> None:
-    log = TesseraLog(programs, tmp_path / "log", "interop.example/tessera/polled")
-    assert "error" not in log.run("quorum none\n", [["a", "b", "c"]])
-    with serve_folder(log.folder) as url:
-        witness.add_log(log.vkey, "--feeder", "tiles", "--url", url, "--interval", "1")
-        await_size(witness, log, 3)
-        # More than a tile's width, so that the proof spans full and partial tiles.
-        assert "error" not in log.run("quorum none\n", [[f"entry {n}" for n in range(700)]])
-        await_size(witness, log, 703)
-
-
-def await_size(witness: Witness, log: TesseraLog, size: int) -> None:
-    """Waits until the witness serves a cosigned checkpoint of this size."""
-
-    def ask() -> bool | None:
-        note = witness.checkpoint(log.origin)
-        if note is None:
-            return None
-        answer = log.check(note, list(witness.vkeys))
-        assert len(answer["cosignatures"]) == len(witness.vkeys)
-        return True if answer["size"] == size else None
-
-    poll(f"the feeder brought {log.origin} to {size}", ask, seconds=30)
 
 
 def await_known(witness: Witness, log: TesseraLog) -> None:
