@@ -131,7 +131,7 @@ class Lane:
     def _next(self) -> str | None:
         """The origin whose turn it is, taken from its queue; None while nothing may be sent."""
         now = self._clock.monotonic()
-        while self._due and self._due[0][0] <= now:
+        while self._due and self._due[0][0] <= now and not self._draining:
             _, origin = heapq.heappop(self._due)
             self._waiting.discard(origin)
             self._fresh[origin] = None
@@ -200,7 +200,9 @@ class Lane:
         self._last_error = str(failure)
         asked = min(failure.retry_after or 0.0, self._longest_retry_after)
         if isinstance(failure, TargetUnavailable):
-            self._fresh[origin] = None
+            # To the very end: should it be this origin after all that the target chokes on, others are
+            # tried before it is again.
+            self._routine[origin] = None
             self._pause(asked)
         elif isinstance(failure, PublishRejected):
             # The target is well, and has judged: no reason to be careful with other origins.
