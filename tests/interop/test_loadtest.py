@@ -35,11 +35,12 @@ def test_loadtest_reaches_its_rate(
     witness.command("logs", "import", str(tmp_path / "logs"))
     witness.start()
 
-    # Its rates are low on purpose: this asks whether each of some hundred updates is understood and
-    # answered, not how fast. It ends by itself on the first answer that it does not like.
+    # The rates are low on purpose: this asks whether every update is understood and answered, not how
+    # fast. (Far above them its own timer falls behind, and it never ends.) It gives up on the first
+    # answer that it does not like, and raises its rate by a tenth after each 25 that it does.
     outcome = subprocess.run(
         [loadtest, f"-target={witness.url}", f"-log_count={LOGS}", "-num_extra_sigs=3", "-timeout=10s",
-         "-start_qps=30", "-max_qps=80", "-success_qps=55"],
+         "-start_qps=25", "-success_qps=33"],
         check=False, capture_output=True, text=True, timeout=BOUND_SECONDS,
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.stderr + witness.said()
@@ -60,4 +61,4 @@ def test_loadtest_reaches_its_rate(
         # The extra signatures are by keys that the witness does not know; it must not republish them.
         assert answer["unverified"] == []
         sizes.append(answer["size"])
-    assert sum(sizes) >= 100
+    assert sum(sizes) >= 5 * 25
