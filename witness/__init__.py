@@ -1,1 +1,3 @@
 """A transparency-log witness."""
+
+__version__ = "0.1.0"

@@ -6,8 +6,8 @@ A note is a text ending in a newline, an empty line, and signature lines::
 
     — example.com/foo Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAl…
 
-Parsing says nothing about validity: `witness.tlog.signature` verifies. Whatever is accepted here
-encodes back to the same bytes, so base64 is canonical (padded, unused bits zero) and hex is lowercase.
+Parsing says nothing about validity: `witness.tlog.signature` verifies. Whatever is accepted here and
+can be verified encodes back to the same bytes: base64 is canonical (padded, unused bits zero), hex lowercase.
 """
 
 import re
@@ -100,6 +100,10 @@ class Signature:
         name: the key name: not empty, without Unicode spaces and plus signs.
         key_id: four bytes.
         value: what follows the key ID, at least one byte; its form is the signature type's affair.
+        canonical: false when the unused bits of the line's base64 are not zero. RFC 4648, section 3.5,
+            lets decoders refuse that, and other implementations do not. Refusing the note would let a
+            stranger's line spoil it, so such a line is ignored if the key is unknown and never
+            verifies if it is known (`verify_note`).
 
     Raises:
         MalformedNote: when made of anything else.
@@ -108,6 +112,7 @@ class Signature:
     name: str
     key_id: bytes
     value: bytes
+    canonical: bool = True
 
     def __post_init__(self) -> None:
         if not is_key_name(self.name):
@@ -116,7 +121,9 @@ class Signature:
             raise MalformedNote("signature shorter than five bytes")
 
     def line(self) -> str:
-        """The signature line, with its newline."""
+        """The signature line, with its newline; raises MalformedNote if it was not canonical."""
+        if not self.canonical:
+            raise MalformedNote("signature line: base64 is not canonical")
         return f"— {self.name} {encode_base64(self.key_id + self.value)}\n"
 
 
@@ -277,18 +284,19 @@ def _signature_line(line: bytes) -> Signature:
         raise MalformedNote("a line after the text is no signature line")
     name, _, encoded = line[len(_EM_DASH_SPACE) :].partition(b" ")
     try:
-        body = decode_base64(encoded)
-    except ValueError as error:
-        raise MalformedNote(f"signature line: {error}") from error
-    return Signature(name.decode("utf-8"), body[:KEY_ID_SIZE], body[KEY_ID_SIZE:])
+        body = a2b_base64(encoded, strict_mode=True)
+    except Base64Error as error:
+        raise MalformedNote("signature line: not base64") from error
+    canonical = b2a_base64(body, newline=False) == encoded
+    return Signature(name.decode("utf-8"), body[:KEY_ID_SIZE], body[KEY_ID_SIZE:], canonical)
 
 
 def format_note(text: bytes, signatures: Iterable[Signature]) -> bytes:
     """Encode a note; `parse_note` gives the same text and signatures back.
 
     Raises:
-        MalformedNote: when the text does not end in a newline or may not stand in a note, or when
-            there is no signature or more than 128.
+        MalformedNote: the text does not end in a newline or may not stand in a note, there is no
+            signature or more than 128, or one that was not canonical.
     """
     check_text(text)
     if text[-1:] != b"\n":

@@ -82,7 +82,7 @@ def verify_note(note: Note, keys: Sequence[VerifierKey]) -> tuple[Verified, ...]
         # SPEC signed-note: "If the key name and ID match a known key, verifiers MUST verify the signature.
         # If a signature from a known key fails to verify, clients SHOULD reject the whole note."
         for key in known:
-            if verify_signature(key, note.text, signature.value):
+            if signature.canonical and verify_signature(key, note.text, signature.value):
                 verified[signature] = Verified(key, signature)
                 break
         else:

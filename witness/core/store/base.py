@@ -29,7 +29,14 @@ class UnknownSchema(StoreError):
 
 
 class StoreBroken(StoreError):
-    """A write may or may not have reached the disk; nothing may be signed until state is read anew."""
+    """A transaction failed; nothing of it may be taken as made.
+
+    `lasting`: what is on disk is unknown, and every later write fails too until the store is opened anew.
+    """
+
+    def __init__(self, reason: str, *, lasting: bool) -> None:
+        super().__init__(reason)
+        self.lasting = lasting
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +145,11 @@ class Store(Protocol):
         """Whose state this is."""
         ...
 
-    def load(self, since: int = 0) -> Iterator[tuple[LogRecord, Head | None]]:
-        """Every log changed after change number `since`, with its head, oldest change first."""
+    def load(self, since: int = 0, limit: int = -1) -> Iterator[tuple[LogRecord, Head | None]]:
+        """Logs changed after change number `since`, with their heads, oldest change first.
+
+        At most `limit` of them, or all if that is negative.
+        """
         ...
 
     def head(self, log_id: int) -> Head | None:
@@ -159,6 +169,14 @@ class Store(Protocol):
 
     def cosigned(self, origin_hash: bytes) -> CosignedHead | None:
         """The latest cosigned checkpoint by the SHA-256 of its origin (32 bytes)."""
+        ...
+
+    def cosigned_by_id(self, log_id: int) -> CosignedHead | None:
+        """The latest cosigned checkpoint by its log's row."""
+        ...
+
+    def last_timestamp(self) -> int:
+        """The largest timestamp of any head; 0 if there is none."""
         ...
 
     def keep_contradiction(self, contradiction: Contradiction) -> bool:

@@ -87,13 +87,13 @@ class SQLiteStore:
             raise StoreError(f"{self._path} names no witness", "it was not made by witness init")
         return Identity(*row)
 
-    def load(self, since: int = 0) -> Iterator[tuple[LogRecord, Head | None]]:
-        """Every log changed after change number `since`, with its head, oldest change first."""
+    def load(self, since: int = 0, limit: int = -1) -> Iterator[tuple[LogRecord, Head | None]]:
+        """Logs changed after change number `since`, with their heads, oldest change first."""
         with self._read_lock:
             # One read transaction: logs, keys and heads as they stood at one moment.
             self._reader.execute("BEGIN")
             try:
-                yield from load_logs(self._reader, "l.change > ? ORDER BY l.change", (since,))
+                yield from load_logs(self._reader, "l.change > ? ORDER BY l.change LIMIT ?", (since, limit))
             finally:
                 self._reader.execute("COMMIT")
 
@@ -145,13 +145,26 @@ class SQLiteStore:
 
     def cosigned(self, origin_hash: bytes) -> CosignedHead | None:
         """The latest cosigned checkpoint by the SHA-256 of its origin (32 bytes)."""
+        return self._cosigned("(SELECT id FROM logs WHERE origin_hash = ?)", origin_hash)
+
+    def cosigned_by_id(self, log_id: int) -> CosignedHead | None:
+        """The latest cosigned checkpoint by its log's row."""
+        return self._cosigned("?", log_id)
+
+    def _cosigned(self, which: str, value: object) -> CosignedHead | None:
         with self._read_lock:
             row = self._reader.execute(
-                "SELECT size, root, timestamp, note, cosignatures FROM heads"
-                " WHERE log_id = (SELECT id FROM logs WHERE origin_hash = ?)",
-                (origin_hash,),
+                "SELECT size, root, timestamp, note, cosignatures FROM heads"  # noqa: S608 - fixed texts
+                f" WHERE log_id = {which}",
+                (value,),
             ).fetchone()
         return CosignedHead(Head(*row[:3]), row[3], row[4]) if row else None
+
+    def last_timestamp(self) -> int:
+        """The largest timestamp of any head; 0 if there is none."""
+        with self._read_lock:
+            row = self._reader.execute("SELECT coalesce(max(timestamp), 0) FROM heads").fetchone()
+        return int(row[0])
 
     def keep_contradiction(self, contradiction: Contradiction) -> bool:
         """Stores it durably; False if it was known or the log's share of the space is used up."""
@@ -211,7 +224,7 @@ class SQLiteStore:
 
     def _check_whole(self) -> None:
         if self._broken is not None:
-            raise StoreBroken(self._broken)
+            raise StoreBroken(self._broken, lasting=True)
 
     def _failed(self, error: sqlite3.Error) -> StoreBroken:
         """A write failed. Whether later ones may be tried depends on how."""
@@ -224,7 +237,7 @@ class SQLiteStore:
         if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CONSTRAINT):
             # An I/O error: an fsync may have failed, and the next would not report it again.
             self._broken = str(error)
-        return StoreBroken(str(error))
+        return StoreBroken(str(error), lasting=self._broken is not None)
 
 
 def connect(path: Path) -> sqlite3.Connection:

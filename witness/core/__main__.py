@@ -1,0 +1,65 @@
+"""`python -m witness.core`: the core process.
+
+Its standard input brings one line, the settings (`CoreSettings.to_json`), and then stays open as its life
+line: at end of file whoever started it is gone, and the core ends too. Its standard output carries one line,
+`{"ready": true}` or `{"error": …, "hint": …}`; its log goes to standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+
+import uvloop
+
+from witness.core.process import FORESEEN, install_signals, serve
+from witness.core.settings import BadSettings, CoreSettings
+
+
+def main() -> int:
+    """Runs the core; returns the process's exit status."""
+    try:
+        settings = CoreSettings.from_json(sys.stdin.readline())
+    except BadSettings as error:
+        return _fail(error)
+    logging.basicConfig(
+        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(settings))
+    except FORESEEN as error:
+        return _fail(error)
+    return 0
+
+
+async def _run(settings: CoreSettings) -> None:
+    stop = asyncio.Event()
+    install_signals(stop)
+    # Descriptor 0 is read to its end and no further: no byte after the settings means anything.
+    asyncio.get_running_loop().add_reader(0, _life_line, stop)
+    await serve(settings, lambda: _say({"ready": True}), stop)
+
+
+def _life_line(stop: asyncio.Event) -> None:
+    if not os.read(0, 4096):
+        asyncio.get_running_loop().remove_reader(0)
+        stop.set()
+
+
+def _fail(error: BaseException) -> int:
+    _say({"error": str(error) or type(error).__name__, "hint": getattr(error, "hint", "")})
+    return 3
+
+
+def _say(line: dict[str, object]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(line), flush=True)  # noqa: T201 - this line is the interface to whoever started us
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""What the core remembers of its logs in memory: keys, head, and who is waiting.
+
+One `LogState` a log, about 700 bytes. Only the event loop's thread changes them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Iterable
+
+from witness.core.request import Request
+from witness.core.store.base import Head, LogRecord
+from witness.core.wire import Changes, Cursor
+from witness.tlog.note import VerifierKey, parse_vkey
+
+CHANGES_PAGE = 5000
+"""Origins in one answer about changes, at most."""
+
+
+class LogState:
+    """One log as the core knows it.
+
+    `busy` is set from the moment a request for it is taken up until its answer; others wait in `waiting`, so
+    that each is judged against the state the one before it left.
+    """
+
+    __slots__ = ("busy", "disabled", "head", "keys", "log_id", "origin", "waiting")
+
+    def __init__(self, log_id: int, origin: str) -> None:
+        self.log_id = log_id
+        self.origin = origin
+        self.keys: tuple[VerifierKey, ...] = ()
+        self.disabled = False
+        self.head: Head | None = None
+        self.busy = False
+        self.waiting: deque[Request] | None = None
+
+
+class LogBook:
+    """All logs by origin, and the sequence in which their heads moved in this run."""
+
+    def __init__(self) -> None:
+        self._logs: dict[str, LogState] = {}
+        self._epoch = secrets.token_hex(8)
+        self._sequence = 0
+        # Insertion order is the order of the latest move: a log that moves is taken out and put at the end.
+        self._moved: dict[str, int] = {}
+        self.change = 0
+
+    def __len__(self) -> int:
+        return len(self._logs)
+
+    def get(self, origin: str) -> LogState | None:
+        """The log of this origin, if it is configured."""
+        return self._logs.get(origin)
+
+    @property
+    def heads(self) -> int:
+        """How many logs have been cosigned."""
+        return len(self._moved)
+
+    def apply(self, records: Iterable[tuple[LogRecord, Head | None]]) -> int:
+        """Takes over configuration as it stands in the store; returns how many logs that were.
+
+        A log whose request is under way keeps its head: the request will set it.
+        """
+        count = 0
+        for record, head in records:
+            log = self._logs.get(record.origin)
+            if log is None:
+                log = self._logs[record.origin] = LogState(record.log_id, record.origin)
+            log.keys = tuple(parse_vkey(text) for text in record.vkeys)
+            log.disabled = record.disabled
+            if not log.busy and head != log.head:
+                self.moved(log, head)
+            self.change = max(self.change, record.change)
+            count += 1
+        return count
+
+    def moved(self, log: LogState, head: Head | None) -> None:
+        """Sets a log's head to what is durable, and notes that it moved."""
+        log.head = head
+        if head is None:
+            return
+        self._sequence += 1
+        self._moved.pop(log.origin, None)
+        self._moved[log.origin] = self._sequence
+
+    def changes(self, cursor: Cursor | None) -> Changes:
+        """Origins whose head moved after the cursor, oldest move first."""
+        after = cursor.sequence if cursor is not None and cursor.epoch == self._epoch else 0
+        newest_first = []
+        for origin, sequence in reversed(self._moved.items()):
+            if sequence <= after:
+                break
+            newest_first.append((sequence, origin))
+        page = newest_first[::-1][:CHANGES_PAGE]
+        last = page[-1][0] if page else self._sequence
+        return Changes(
+            cursor=Cursor(self._epoch, last),
+            more=len(newest_first) > len(page),
+            origins=tuple(origin for _, origin in page),
+        )

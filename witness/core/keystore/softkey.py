@@ -1,0 +1,324 @@
+"""The soft key backend: seeds in a file, sealed with a passphrase or, with a warning, not.
+
+The file is JSON. Its header (name, identity, vkeys) is readable by anybody who can read the file, so that
+`witness keys list` needs no passphrase. The seeds are sealed by ChaCha20-Poly1305 under a key that scrypt
+(RFC 7914) makes of the passphrase; the header is authenticated with them. The nonce is random and each file
+is sealed once under its own salt, so no key and nonce meet twice.
+
+What this protects against: a copy of the file alone. What it does not: whoever can read this process's
+memory, or the passphrase beside the file.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric import mldsa
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from nacl.bindings import crypto_sign, crypto_sign_BYTES, crypto_sign_seed_keypair
+
+from witness.core.keystore.base import (
+    COSIGNATURE_TYPES,
+    Algorithm,
+    KeyAbsent,
+    KeyFileInvalid,
+    KeyLocked,
+    KeystoreError,
+    Signer,
+    WrongSecret,
+)
+from witness.core.wire import KeyInfo
+from witness.tlog.note import MalformedVKey, VerifierKey, make_vkey, parse_vkey
+
+FORMAT = "tlog-witness softkey v1"
+SEED_SIZE = 32
+SCRYPT_N = 2**17
+"""scrypt's cost: about 0.6 s and 128 MiB, once at start."""
+MAX_FILE = 64 * 1024
+_MAX_N, _MAX_R, _MAX_P = 2**20, 16, 4  # what a hostile file may make us spend
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKeys:
+    """What a key file tells without its passphrase."""
+
+    name: str
+    identity: str
+    vkeys: tuple[VerifierKey, ...]
+    sealed: bool
+
+
+class Ed25519Signer:
+    """Ed25519 by libsodium (RFC 8032)."""
+
+    __slots__ = ("_secret", "vkey")
+
+    def __init__(self, name: str, seed: bytes) -> None:
+        public, self._secret = crypto_sign_seed_keypair(seed)
+        self.vkey = make_vkey(name, COSIGNATURE_TYPES[Algorithm.ED25519], public)
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes."""
+        return crypto_sign(message, self._secret)[:crypto_sign_BYTES]
+
+
+class MLDSA44Signer:
+    """ML-DSA-44 by OpenSSL (FIPS 204, hedged, empty context)."""
+
+    __slots__ = ("_key", "vkey")
+
+    def __init__(self, name: str, seed: bytes) -> None:
+        self._key = mldsa.MLDSA44PrivateKey.from_seed_bytes(seed)
+        public = self._key.public_key().public_bytes_raw()
+        self.vkey = make_vkey(name, COSIGNATURE_TYPES[Algorithm.MLDSA44], public)
+
+    def sign(self, message: bytes) -> bytes:
+        """2420 bytes."""
+        return self._key.sign(message)
+
+
+_SIGNERS: dict[Algorithm, type[Ed25519Signer | MLDSA44Signer]] = {
+    Algorithm.ED25519: Ed25519Signer,
+    Algorithm.MLDSA44: MLDSA44Signer,
+}
+
+
+class SoftKeystore:
+    """An opened key file."""
+
+    def __init__(self, public: PublicKeys, signers: tuple[Ed25519Signer | MLDSA44Signer, ...]) -> None:
+        self._public = public
+        self._signers = signers
+
+    @property
+    def public(self) -> PublicKeys:
+        """The file's header."""
+        return self._public
+
+    def signers(self) -> tuple[Signer, ...]:
+        """The keys that sign."""
+        return self._signers
+
+    def states(self) -> tuple[KeyInfo, ...]:
+        """Every key, ready: an opened soft key cannot go away."""
+        detail = "sealed" if self._public.sealed else "not sealed"
+        return tuple(
+            KeyInfo(str(signer.vkey), algorithm_of(signer.vkey), "softkey", "ready", detail)
+            for signer in self._signers
+        )
+
+    def warnings(self) -> tuple[str, ...]:
+        """That the file is not sealed, if so."""
+        if self._public.sealed:
+            return ()
+        return ("the key file is not sealed: whoever can read it can sign as this witness",)
+
+
+def algorithm_of(vkey: VerifierKey) -> str:
+    """The configuration's name of a witness key's algorithm.
+
+    Raises:
+        KeyFileInvalid: it is no witness key.
+    """
+    for algorithm, signature_type in COSIGNATURE_TYPES.items():
+        if vkey.type == signature_type:
+            return algorithm.value
+    raise KeyFileInvalid(f"{vkey.name}+{vkey.key_id.hex()} is not a witness's key")
+
+
+def create(
+    path: Path,
+    *,
+    name: str,
+    identity: str,
+    passphrase: str | None,
+    algorithms: tuple[str, ...] = (Algorithm.ED25519.value, Algorithm.MLDSA44.value),
+    ed25519_seed: bytes | None = None,
+    scrypt_n: int = SCRYPT_N,
+) -> tuple[VerifierKey, ...]:
+    """Makes a key file with fresh seeds, mode 0600 in a folder of mode 0700.
+
+    Args:
+        path: where; nothing may stand there.
+        name: the witness's key name.
+        identity: the random identifier that the database carries too.
+        passphrase: what seals the seeds; None leaves them unsealed.
+        algorithms: which keys to make, in the order of their cosignatures.
+        ed25519_seed: 32 bytes of an existing key, instead of a fresh one.
+        scrypt_n: scrypt's cost; smaller only in tests.
+
+    Returns:
+        The vkeys, in the order of `algorithms`.
+
+    Raises:
+        KeystoreError: something stands there, or an algorithm is unknown.
+        OSError: it cannot be written.
+    """
+    seeds: dict[Algorithm, bytes] = {}
+    for text in algorithms:
+        try:
+            algorithm = Algorithm(text)
+        except ValueError as error:
+            raise KeystoreError(f"unknown key algorithm {text!r}", "known: ed25519, ml-dsa-44") from error
+        seeds[algorithm] = secrets.token_bytes(SEED_SIZE)
+    if ed25519_seed is not None:
+        if Algorithm.ED25519 not in seeds:
+            raise KeystoreError("an Ed25519 key is imported, but ed25519 is not among the algorithms")
+        seeds[Algorithm.ED25519] = ed25519_seed
+    vkeys = tuple(_SIGNERS[algorithm](name, seed).vkey for algorithm, seed in seeds.items())
+    header: dict[str, Any] = {
+        "format": FORMAT,
+        "name": name,
+        "identity": identity,
+        "vkeys": [str(vkey) for vkey in vkeys],
+    }
+    if passphrase is None:
+        content = {**header, "seeds": {a.value: _b64(seed) for a, seed in seeds.items()}}
+    else:
+        salt, nonce = secrets.token_bytes(16), secrets.token_bytes(12)
+        header["scrypt"] = {"n": scrypt_n, "r": 8, "p": 1, "salt": _b64(salt)}
+        header["nonce"] = _b64(nonce)
+        key = Scrypt(salt=salt, length=32, n=scrypt_n, r=8, p=1).derive(passphrase.encode())
+        plain = json.dumps({a.value: _b64(seed) for a, seed in seeds.items()}).encode()
+        sealed = ChaCha20Poly1305(key).encrypt(nonce, plain, _associated(header))
+        content = {**header, "sealed": _b64(sealed)}
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    # O_EXCL: a key file is never overwritten.
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise KeystoreError(f"{path} exists already", "a key file is never overwritten") from error
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    _fsync_folder(path.parent)
+    return vkeys
+
+
+def read_public(path: Path) -> PublicKeys:
+    """What a key file tells without its passphrase.
+
+    Raises:
+        KeyAbsent: there is no such file.
+        KeyFileInvalid: it is not of a form this program knows.
+    """
+    return _public(_read(path))
+
+
+def open_keystore(path: Path, passphrase: str | None) -> SoftKeystore:
+    """Opens a key file.
+
+    Raises:
+        KeyAbsent: there is no such file.
+        KeyLocked: it is sealed and no passphrase is given.
+        WrongSecret: the passphrase does not open it.
+        KeyFileInvalid: it is not of a form this program knows, or its seeds are not those of its vkeys.
+    """
+    content = _read(path)
+    public = _public(content)
+    seeds = _unseal(content, passphrase) if public.sealed else content.get("seeds")
+    if not isinstance(seeds, dict):
+        raise KeyFileInvalid(f"{path} holds no seeds")
+    signers = []
+    for vkey in public.vkeys:
+        algorithm = Algorithm(algorithm_of(vkey))
+        seed = _bytes(seeds, algorithm.value, SEED_SIZE)
+        signer = _SIGNERS[algorithm](public.name, seed)
+        if signer.vkey != vkey:
+            raise KeyFileInvalid(
+                f"the {algorithm} seed in {path} is not that of {vkey.name}+{vkey.key_id.hex()}"
+            )
+        signers.append(signer)
+    return SoftKeystore(public, tuple(signers))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except FileNotFoundError as error:
+        raise KeyAbsent(f"there is no key file at {path}", "restore it from its backup") from error
+    except OSError as error:
+        raise KeyAbsent(f"cannot read {path}: {error.strerror}") from error
+    try:
+        content = json.loads(data[:MAX_FILE])
+    except ValueError as error:
+        raise KeyFileInvalid(f"{path} is not a key file: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise KeyFileInvalid(f"{path} is not a key file of a form this program knows")
+    return content
+
+
+def _public(content: Mapping[str, Any]) -> PublicKeys:
+    name, identity, texts = content.get("name"), content.get("identity"), content.get("vkeys")
+    if not isinstance(name, str) or not isinstance(identity, str) or not isinstance(texts, list) or not texts:
+        raise KeyFileInvalid("the key file lacks its name, identity or vkeys")
+    try:
+        vkeys = tuple(parse_vkey(str(text)) for text in texts)
+    except MalformedVKey as error:
+        raise KeyFileInvalid(f"the key file names a malformed vkey: {error}") from error
+    if any(vkey.name != name for vkey in vkeys):
+        raise KeyFileInvalid("the key file names keys of another witness")
+    return PublicKeys(name, identity, vkeys, sealed="sealed" in content)
+
+
+def _unseal(content: Mapping[str, Any], passphrase: str | None) -> object:
+    if passphrase is None:
+        raise KeyLocked(
+            "the key file is sealed and no passphrase is given",
+            "put it into WITNESS_PASSPHRASE, or name a file with keys.passphrase_file in witness.yaml",
+        )
+    scrypt = content.get("scrypt")
+    if not isinstance(scrypt, dict):
+        raise KeyFileInvalid("the key file does not say how it is sealed")
+    n, r, p = (scrypt.get(name) for name in "nrp")
+    if not (isinstance(n, int) and isinstance(r, int) and isinstance(p, int)):
+        raise KeyFileInvalid("the key file's scrypt parameters are not numbers")
+    if not (1 < n <= _MAX_N and n & (n - 1) == 0 and 0 < r <= _MAX_R and 0 < p <= _MAX_P):
+        raise KeyFileInvalid(f"the key file's scrypt parameters are out of bounds: n={n} r={r} p={p}")
+    salt, nonce = _bytes(scrypt, "salt", 16), _bytes(content, "nonce", 12)
+    key = Scrypt(salt=salt, length=32, n=n, r=r, p=p).derive(passphrase.encode())
+    header = {name: value for name, value in content.items() if name != "sealed"}
+    try:
+        plain = ChaCha20Poly1305(key).decrypt(nonce, _bytes(content, "sealed"), _associated(header))
+    except InvalidTag as error:
+        raise WrongSecret("the passphrase does not open the key file, or the file was changed") from error
+    return json.loads(plain)
+
+
+def _associated(header: Mapping[str, Any]) -> bytes:
+    return json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _bytes(fields: Mapping[str, Any], name: str, size: int | None = None) -> bytes:
+    try:
+        data = base64.b64decode(fields[name], validate=True)
+    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        raise KeyFileInvalid(f"the key file's {name} is missing or not base64") from error
+    if size is not None and len(data) != size:
+        raise KeyFileInvalid(f"the key file's {name} has {len(data)} bytes, not {size}")
+    return data
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

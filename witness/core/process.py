@@ -1,0 +1,180 @@
+"""The core as a process: opened, tested, locked to its folder, serving until told to stop.
+
+Order matters. Self-tests come first; then the lock, so that no second core ever reads or writes this
+folder's state; then keys and state, which must belong together; the socket comes last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from witness.core import selftest
+from witness.core.cosigner import Cosigner
+from witness.core.keystore import softkey
+from witness.core.keystore.base import KeyFileInvalid, KeystoreError
+from witness.core.layout import StateLayout
+from witness.core.request import Limits
+from witness.core.server import CoreServer
+from witness.core.settings import CoreSettings
+from witness.core.status import StatusReporter
+from witness.core.store.base import StoreError
+from witness.core.store.sqlite import WAL_CHECKPOINT_PAGES, SQLiteStore
+from witness.core.witness import Witness
+
+log = logging.getLogger(__name__)
+
+REFRESH_SECONDS = 0.25
+"""How often the core looks for what the command line changed."""
+WAL_SECONDS = 1.0
+"""How often it considers copying the write-ahead log back."""
+
+
+class AlreadyRunning(Exception):
+    """Another core holds this state folder."""
+
+    def __init__(self, folder: Path, pid: str) -> None:
+        super().__init__(f"another witness is running on {folder} (process {pid or 'unknown'})")
+        self.hint = "one state folder has one witness: stop the other, or use another --state"
+
+
+class StoreLost(Exception):
+    """The store failed while running; what is on disk must be read anew by a fresh process."""
+
+
+@contextmanager
+def folder_lock(path: Path) -> Iterator[None]:
+    """Holds the one lock that lets a core use its state folder.
+
+    The kernel drops it when the process ends, however it ends, so a lock never outlives its holder.
+
+    Raises:
+        AlreadyRunning: another process holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+            raise AlreadyRunning(path.parent, pid) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def read_passphrase(settings: CoreSettings) -> str | None:
+    """The key file's passphrase from its file or environment variable, if either is there.
+
+    A single final newline is not part of it. The variable is removed from our environment.
+
+    Raises:
+        OSError: the file named cannot be read.
+    """
+    if settings.passphrase_file is not None:
+        return Path(settings.passphrase_file).read_text(encoding="utf-8").removesuffix("\n")
+    return os.environ.pop(settings.passphrase_env, None)
+
+
+async def serve(settings: CoreSettings, ready: Callable[[], None], stop: asyncio.Event) -> None:
+    """Runs the core until `stop` is set; `ready` is called once it answers.
+
+    Raises:
+        SelfTestFailed: an algorithm gave a wrong answer.
+        AlreadyRunning: another core holds the folder.
+        StoreError: the database is missing or not ours.
+        KeystoreError: the keys cannot be opened.
+        StoreLost: the store failed while running.
+    """
+    started = time.time()
+    selftests = selftest.run()
+    layout = StateLayout(Path(settings.state_dir))
+    with folder_lock(layout.core_lock):
+        store = SQLiteStore(layout.database)
+        try:
+            keystore = softkey.open_keystore(layout.softkey, read_passphrase(settings))
+            identity = store.identity()
+            if (identity.name, identity.identity) != (keystore.public.name, keystore.public.identity):
+                raise KeyFileInvalid(
+                    f"the database belongs to {identity.name} ({identity.identity}) and the keys to"
+                    f" {keystore.public.name} ({keystore.public.identity})",
+                    "restore the two from the same witness; a key is never used with another's state",
+                )
+            limits = Limits(settings.max_batch, settings.max_pending, settings.judge_threads)
+            witness = Witness(store, Cosigner(keystore.signers()), limits=limits)
+            await witness.start()
+            reporter = StatusReporter(identity.name, witness, keystore, selftests=selftests, started=started)
+            server = CoreServer(witness, store, reporter, front_uids=settings.front_uids)
+            await server.start(layout.core_socket)
+            log.info(
+                "core serves name=%s logs=%d heads=%d", identity.name, len(witness.book), witness.book.heads
+            )
+            ready()
+            await _until_stopped(witness, store, stop)
+            await witness.stop()
+            await server.stop()
+            layout.core_socket.unlink(missing_ok=True)
+        finally:
+            store.close()
+        if witness.broken.is_set():
+            raise StoreLost("; ".join(witness.unready()))
+
+
+async def _until_stopped(witness: Witness, store: SQLiteStore, stop: asyncio.Event) -> None:
+    """Runs the chores beside the requests; returns when told to stop or when the store is lost."""
+    tasks = [
+        asyncio.create_task(stop.wait()),
+        asyncio.create_task(witness.broken.wait()),
+        asyncio.create_task(_refresh(witness)),
+        asyncio.create_task(_copy_wal(store)),
+    ]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()  # a chore that failed ends the core, with its error
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _refresh(witness: Witness) -> None:
+    while True:
+        await asyncio.sleep(REFRESH_SECONDS)
+        count = await witness.refresh()
+        if count:
+            log.info("configuration changed logs=%d", count)
+
+
+async def _copy_wal(store: SQLiteStore) -> None:
+    """Copies the write-ahead log back from a thread of its own, off every commit's path."""
+    with ThreadPoolExecutor(1, "wal") as thread:
+        while True:
+            await asyncio.sleep(WAL_SECONDS)
+            if store.wal_pages() > WAL_CHECKPOINT_PAGES:
+                try:
+                    await asyncio.get_running_loop().run_in_executor(thread, store.checkpoint_wal)
+                except sqlite3.OperationalError as error:
+                    log.warning("the write-ahead log was not copied back: %s", error)
+
+
+def install_signals(stop: asyncio.Event) -> None:
+    """SIGTERM and SIGINT ask for a clean end."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+FORESEEN = (selftest.SelfTestFailed, AlreadyRunning, StoreError, KeystoreError, StoreLost, OSError)
+"""What may keep a core from serving, and is told in a line instead of a traceback."""

@@ -1,0 +1,56 @@
+"""Vectors of the self-tests that are too long to stand beside them. Made once, for nothing else."""
+
+from __future__ import annotations
+
+import base64
+
+MLDSA44_SEED = bytes.fromhex("1c4745678d24e9c4d39eb9dfd7f1f20390ee5b770b2e988b2e9f1e2eefb185bf")
+MLDSA44_PUBLIC_SHA256 = "3b9834281dc219ee957a7e9404ba57cabe1d9881a1cc031b55184e0d50e6a6a7"
+MLDSA44_SIGNATURE = base64.b64decode(
+    "8srxUnvOwu4hTPmUWKdbhU6aRXqTqXDsE0xeFLhPn/XTCU/I66JOc3dIWbU3R8sdj8f8kwxPu9SaEOGdWbN85ZIDf/+8MTRY"
+    "2TzK3erfMlQmbcTNjf32EJqg8ZwoUwTfGFW8oXJGYBrkpquCKllLXjEARXTZZ/fd4ZGX/NLA77iOQPNE9RSXDAbe8FCSxLTH"
+    "egNuvNKf5L4BA3nebX5Ar2nagFKmXN6Yxj2JS1D5ezpbLo5CT2a9CSCJKl/8cPJ10dubGvcJhypUOKESMTcYaaesjougY5es"
+    "PXtNryY5DfWj7S2yr5Kvx0GEoVzgDHX6MaEZoQFjngNQae3sSnTCTveqPMF05A+FvmfFi+VtppoTHFKtvoJSOpIV1xOSriId"
+    "XyEDAMCvoCTvDRTsRyWneVNDDeExGfdsoMtIz9MH/c0qoMGOx4SMXJRzXDjgPMCF24wlknb4ba75VOHBTJpySo4rW9PUQJFi"
+    "8mHgHktZDftwyp2Smo7BRXzAzoAt09BKy5u8BT2yJXQYY6yJf3+RHXRH0/hlnyE2Hg1jALUSoiEJeARvODz//HfKWdeMLD9X"
+    "IRAemaoBvXN4mLK/dECPigddKXOebfBP4yciGVAxx1Ryo1n+yxWeX9ApsmkC3BE1RtiRa2LsYuY1YJ0l2hps1WxoUDSX8dPp"
+    "YfNVId1n8ZOtjVjbZB1rfgjVMNT1OzVMRv4vNS4HVGWp7wa/UuogOvQsUR3tInLur/QbeN2pZB+0ojrhnCHlicygtcBz6Rbf"
+    "zz26z04aggRRxQPrZ2gxWgAD9y/k5NB4bhaItGNbq1ag8Ps51BCAjOpqh2ych5Y3E/jFgIy6N1XMYYi07B8C2/u2Bl+pSC/g"
+    "AgaXAvW2GBZEqycI05l8yhdpJkF2ncsKlgV8B5DC627uCUQOqtA9x8Ur4qKIZcm3iYfBtCJUW77kH+telnKUbddq8TRTQlP/"
+    "FPqJ4kDkBY78Rv+MvNebvKyz3d6g5AKM4D6WkUEnE9jxv5pH/VmhlhOpinwlZQjwEUy7v/YA+Nlo00Snmn/xqEzH0hebuKLc"
+    "0UiLJh04TPiF3iOjyZQtYC7a+y75OHdBFiuE/FzLIqGx5rEIKm7SYHyPH14Qe15atjcr3k6gGzspEiLLEjkeZwUMpQQa7kXZ"
+    "9HBiHQoYmuJmcutnaPYah3xb0TKjKKnuUvdUPUmxOVzmFeXDlIz4jgxUpMTSvBc+n1y00EpAK6nqFnut/P+62LrX/KxWKNmx"
+    "AQ8bytnJVPVSLXrSV2LNqOCdgMPLhhYwSXPz5DvR1geM0wD3hrCxI0zohz3LXhTFMYnFi75j6Md5Ozopu4vHMKGw8wQBQay/"
+    "fRggLTybBNJJ//LivEDMuEztlE52jFlpmK8EONqBfko1/KNyi2OQ2hbLDJ18CRTcwUZc2qoPp4jOi0IDGp9BA7C35YSgoi2Q"
+    "BFhe8A8ac0tNo2dkBIJYAU6Vn/QDGmzuy9zOG8mQVVct+0hCWBsq+498GwmqQKH+TzLEcdnInvGxvNxBij5UDGz5+iEw++JY"
+    "t3vfM0HwU7fTgksLYFKhVatEQeLlYWTFu8O7KCljCFK9dmNJoquWK9D1Lh6gfuJ9L/iDEpgfzXqsrUjxpP6iHClgJ5Sof48X"
+    "yZ1BQ2WCjKjT235JZOsGsw6e8iGozyr6w67dwMlcIq0Iv9NJBhrslXFub4ezcU+aiSaQuTAeyIUoZDu/S36fAxdLTJ/htUXj"
+    "woU5tPw85l/c9OBEGukvjNmpjkJqL6H39gyA7G5Dc3oDtZwGqmKVRKvcMIIqiUIXAShUEJmHjF76Oi6gvd67aWs7Dq/Ej9ZW"
+    "8U3ADDEjgPEA0kLxCH54PaBSnrmG0Io4EfzICoQivtr+2avIz0UU9FYX9NFNRsz9tFEBfAwINxgEriYwx8ZWCChret8Y+m0p"
+    "28+vWUKcWCmLO7Ex03EXgmMeJieIw279n/JxbZDWU0F0mxCIb8AgvhauzHBRu/FTwSq/0+T+qxo2LzeDInTpObwZvJKjuvTt"
+    "CAf8Udz3vppBLb5qA8z7o1Ov6DwuF8BOW3h1j3Obo/ZjGNriMVey/rNiJ8m6ZRUi+sStwZRDzgpwOE6qR0ppxOJfFv14p8lM"
+    "pHSun2Yr2i5K6icFRmcsZqu8y9vKhSqfBszk9bPh580at9jnxgM4Lqu62bXQ+ZlVXhE+MAb0Bk5dr17A6Xml1YMfYHzffqSH"
+    "7Eo3BtfJ+RGCBmub4bmOcfbUle0PI8pHQARUXtZ6/Nw6c0VrpueuyPaQXJJAT5RrkcIqEYaZb4raL7Ctz8VIA3/AfvwqScDO"
+    "PlCth330blk/UlhyLClT/x7aW6YoMBehJ4Vdka9MtoRZFYCFa0gjI5hq9rJLcvN2jANmnTUdlfkpf7rkR4+uCRLL+Tp0GEf3"
+    "Iag8ZdaDThhgqckO93KtvOiaQP5Z6DBERqjwrahk5O5nTaDPhd6bmzlDVJNT1E3HOc8MRv6Pmqa8D8CgkgGz0CT/5LsOkgw4"
+    "am40G7bEHpXZRVAsWjyhQG8Roltw0OMZOXrpCza1E8QXmjE/ME9bD/sOzAQSLVTqYYcZ3/QbYGsrT//EnVJcdLX7X3vQkyP1"
+    "EJGuUH5yhSoKZMQ1Rog8IMTWcN40MEIGOAoq02LapR7HwUAHLbk71WCo3puT8UjJPfsYGvngKsUoTRPOBOfTJGqWeb0SAD1b"
+    "p3oFVHzKyw0rYRIPNIxIaaeEMO80MKOj3nnppRKipJHphNpvaf4T49k+2B/H6qvxiLPIQTrvLknEVOgmHtW0qEcb/5ln5TGF"
+    "+MUDcVu3SIT4SH5fw7b14kVtJufspBVP32HTD2Ayd/sveM97qYuur3jYX3dN3+samiFSDCHyK7r/1v36DhNFjHlsC6IhXVjf"
+    "yDSdJ4uZ/Mjg4swPlCFfkbA+7WLlmEr4nWwp5lUWFSA54VEqQyTXtse1W2uWxqQCYrI5fGLdmxfctP9Ob1rGUChR8R4GOEiL"
+    "uiWtRdtho/IpxGS7YZPIjFKzOICYC75xpSxtLfvBxxb+iGcmIjbyS26Krz4ZjMIjOiB4n2/+PqSK9ENNAsbzzkaAmgAPI7Eo"
+    "DR46dhdJRJSDvJ7zW4OlDFUa71Da07Itr0xZ4snAMx4ZKUpVYXWDjZm42Or09/wAFjZBREliaH+Yn6/Q2OoNIG10hpCcnqCo"
+    "rcrP9/wHFB0fhZu5w9ri+v4AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA8eLTk="
+)
+"""Over the bytes "selftest", with the key of the seed above."""
+
+ECDSA_VKEY = (
+    "selftest.invalid+4a7de5bd+AjBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABDv/h8Ukqky9Hs8+e7C5Lcnmlb0sQOjXEh"
+    "ZX6ceEdMOczEvlbVLfyusfgaQazHqyh9XFRR70Gr44f9d2uyU6w00="
+)
+ECDSA_NOTE = base64.b64decode(
+    "c2VsZnRlc3QuaW52YWxpZAo3Ck5XQVpHQU1DaEVTeU1nR0t3RWY5dFdIQW5DT25wb2RzaGVDTFhrMUk2Zk09CgrigJQgc2Vs"
+    "ZnRlc3QuaW52YWxpZCBTbjNsdlRCRkFpQVhFZWxuQWlDcEhvbjZzQmY4OEQzWmN0U0JGYkFka244OGo0bXNZelo4S0FJaEFM"
+    "Z1liTlpmbGs4MlY4bU9jRCtCck0rNENQWU56UVlyZm42aU51Y3BDK2pPCg=="
+)
+"""A checkpoint of size 7 signed with ECDSA P-256 and SHA-256 (note signature type 0x02)."""

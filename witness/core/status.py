@@ -1,0 +1,54 @@
+"""How the core is: what `witness status`, readyz and the metrics are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import witness
+from witness.core.keystore.base import Keystore
+from witness.core.wire import CoreStatus
+from witness.core.witness import Witness
+
+
+class StatusReporter:
+    """Puts a `CoreStatus` together when asked."""
+
+    def __init__(
+        self, name: str, core: Witness, keystore: Keystore, *, selftests: tuple[str, ...], started: float
+    ) -> None:
+        self._name = name
+        self._core = core
+        self._keystore = keystore
+        self._selftests = selftests
+        self._started = started
+
+    def status(self) -> CoreStatus:
+        """The core at this moment."""
+        core = self._core
+        keys = self._keystore.states()
+        reasons = [
+            *core.unready(),
+            *(f"key {key.vkey.rsplit('+', 1)[0]} is {key.state}: {key.detail}" for key in keys
+              if key.state != "ready"),
+        ]  # fmt: skip
+        return CoreStatus(
+            name=self._name,
+            version=witness.__version__,
+            pid=os.getpid(),
+            started=self._started,
+            ready=not reasons,
+            reasons=tuple(reasons),
+            warnings=self._keystore.warnings(),
+            keys=keys,
+            logs=len(core.book),
+            heads=core.book.heads,
+            pending=core.pending,
+            last_issued=core.last_issued,
+            accepted=core.accepted,
+            commits=core.commits,
+            contradictions=core.contradictions,
+            refusals=dict(core.refusals),
+            stages={name: round(value, 6) for name, value in dataclasses.asdict(core.stages).items()},
+            selftests=self._selftests,
+        )

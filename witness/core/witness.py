@@ -1,0 +1,410 @@
+"""The sequence: verify, cosign, persist, release.
+
+Rules of this file, each with its test in tests/rules:
+
+- A signature is released only after the transaction that holds its state has returned from COMMIT.
+- A head moves by compare-and-swap from the very head that was judged, in one transaction.
+- What is judged against is our own state; nothing that the caller says about state is believed.
+- Requests for one log queue behind each other; requests for different logs share their commit: what arrives
+  while a commit is under way forms the next batch. There is no timer.
+- Signatures are made before the transaction, outside any lock, and thrown away if its compare-and-swap fails.
+- A commit that fails discards its batch: no signature of it is released, and heads are read anew.
+- No timestamp is issued that is smaller than one issued before.
+
+Three kinds of threads take part. The event loop's thread owns all state here. Judge threads check and sign
+(the libraries release the interpreter lock there). One writer thread owns the store's writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from witness.core.book import LogBook
+from witness.core.cosigner import Cosigner
+from witness.core.refusals import (
+    ClockBehind,
+    CoreError,
+    DisabledLog,
+    InternalError,
+    MalformedRequest,
+    Overloaded,
+    StaleOldSize,
+    Stopping,
+    StoreUnavailable,
+    Unavailable,
+    UnknownOrigin,
+)
+from witness.core.request import Answer, Limits, Request, Respond, Stages
+from witness.core.store.base import Advance, Contradiction, CosignedHead, Head, LogRecord, Store, StoreBroken
+from witness.core.subtree import sign_subtree
+from witness.core.verifier import authenticate, contradicts, judge
+from witness.tlog.note import format_note
+from witness.tlog.submission import MalformedSubmission, parse_add_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+class Witness:
+    """One witness over one store. Everything but the constructor runs on one event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        cosigner: Cosigner,
+        *,
+        now: Callable[[], float] = time.time,
+        limits: Limits | None = None,
+    ) -> None:
+        self._store = store
+        self._cosigner = cosigner
+        self._now = now
+        self._limits = limits or Limits()
+        self.book = LogBook()
+        self.stages = Stages()
+        self.refusals: Counter[str] = Counter()
+        self.accepted = 0
+        self.commits = 0
+        self.contradictions = 0
+        self.pending = 0
+        self.last_issued = 0
+        self.broken = asyncio.Event()
+        self._broken_reason: str | None = None
+        self._stopping = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._ready: list[Request] = []
+        self._signed: list[Request] = []
+        self._committing = False
+        self._judging = 0
+        self._scheduled = False
+        self._judges = ThreadPoolExecutor(self._limits.judge_threads, "judge")
+        self._writer = ThreadPoolExecutor(1, "writer")
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self) -> None:
+        """Reads all state. Nothing is answered before."""
+        self._loop = asyncio.get_running_loop()
+        self.book.apply(self._store.load())
+        self.contradictions = self._store.contradictions()
+        self.last_issued = self._store.last_timestamp()
+
+    async def stop(self) -> None:
+        """Takes nothing new, answers what is inside, and ends the threads."""
+        self._stopping = True
+        await self._idle.wait()
+        self._judges.shutdown()
+        self._writer.shutdown()
+
+    def unready(self) -> tuple[str, ...]:
+        """Why every request would be refused now; empty when none would be for a reason of ours."""
+        reasons = []
+        if self._broken_reason is not None:
+            reasons.append(f"the store is broken: {self._broken_reason}")
+        now = int(self._now())
+        if now < self.last_issued:
+            reasons.append(str(ClockBehind(now, self.last_issued)))
+        if self._stopping:
+            reasons.append("the core is stopping")
+        return tuple(reasons)
+
+    # --- add-checkpoint -------------------------------------------------------------------------------------
+
+    async def add_checkpoint(self, body: bytes) -> bytes:
+        """The cosignature lines for an add-checkpoint body.
+
+        Raises:
+            CoreError: a `Refusal` or `Unavailable` that says why not.
+        """
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def respond(answer: Answer) -> None:
+            if not future.done():  # its caller may have gone
+                future.set_result(answer)
+
+        self.submit(body, respond)
+        answer = await future
+        if isinstance(answer, CoreError):
+            raise answer
+        return answer
+
+    def submit(self, body: bytes, respond: Respond) -> None:
+        """Takes up an add-checkpoint body; `respond` is called once, on this loop, with lines or an error."""
+        if self._stopping:
+            respond(self._count(Stopping()))
+            return
+        if self.pending >= self._limits.max_pending:
+            respond(self._count(Overloaded(retry_after=1)))
+            return
+        try:
+            submission = parse_add_checkpoint(body)
+        except MalformedSubmission as error:
+            respond(self._count(MalformedRequest(error.reason)))
+            return
+        origin = submission.checkpoint.origin
+        log_state = self.book.get(origin)
+        # SPEC tlog-witness: "If the checkpoint origin is unknown, the witness MUST respond with a "404 Not
+        # Found" HTTP status code."
+        if log_state is None:
+            respond(self._count(UnknownOrigin(origin)))
+            return
+        if log_state.disabled:
+            respond(self._count(DisabledLog(origin)))
+            return
+        self.pending += 1
+        self._idle.clear()
+        request = Request(submission, log_state, respond)
+        if not log_state.busy:
+            log_state.busy = True
+            self._ready.append(request)
+            self._schedule()
+        elif log_state.waiting is None:
+            log_state.waiting = deque([request])
+        else:
+            log_state.waiting.append(request)
+
+    def _schedule(self) -> None:
+        """Looks at the queues once this turn of the loop is over: what arrives together goes together."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._event_loop.call_soon(self._dispatch)
+
+    @property
+    def _event_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise RuntimeError("start() comes first")
+        return self._loop
+
+    def _dispatch(self) -> None:
+        self._scheduled = False
+        while self._ready and self._judging < self._limits.judge_threads:
+            idle = self._limits.judge_threads - self._judging
+            share = min(self._limits.max_batch, -(-len(self._ready) // idle))
+            batch, self._ready = self._ready[:share], self._ready[share:]
+            try:
+                timestamp = self._timestamp()
+            except Unavailable as error:
+                for request in batch:
+                    self._finish(request, self._count(error))
+                continue
+            self._judging += 1
+            future = self._judges.submit(self._judge, batch, timestamp)
+            future.add_done_callback(self._back(self._judged, batch))
+        if self._signed and not self._committing:
+            batch, self._signed = (
+                self._signed[: self._limits.max_batch],
+                self._signed[self._limits.max_batch :],
+            )
+            self._committing = True
+            commit = self._writer.submit(self._commit, batch)
+            commit.add_done_callback(self._back(self._committed, batch))
+
+    def _timestamp(self) -> int:
+        """The time for a batch's cosignatures, never behind one already issued (rule 8)."""
+        if self._broken_reason is not None:
+            raise StoreUnavailable(self._broken_reason)
+        now = int(self._now())
+        if now < self.last_issued:
+            raise ClockBehind(now, self.last_issued)
+        self.last_issued = now
+        return now
+
+    def _back(
+        self, then: Callable[[list[Request], Future[Any]], None], batch: list[Request]
+    ) -> Callable[[Future[Any]], None]:
+        """A callback for another thread's future that continues on the loop's own thread."""
+        loop = self._event_loop
+
+        def callback(future: Future[Any]) -> None:
+            loop.call_soon_threadsafe(then, batch, future)
+
+        return callback
+
+    # --- on a judge thread ----------------------------------------------------------------------------------
+
+    def _judge(self, batch: list[Request], timestamp: int) -> float:
+        """Checks and signs; each request gets its move or its error. Returns the seconds it took."""
+        began = time.perf_counter()
+        for request in batch:
+            try:
+                self._judge_one(request, timestamp)
+            except CoreError as error:
+                request.error = error
+        return time.perf_counter() - began
+
+    def _judge_one(self, request: Request, timestamp: int) -> None:
+        submission, log_state = request.submission, request.log
+        checkpoint = submission.checkpoint
+        head = log_state.head
+        signatures = authenticate(submission, log_state.keys)
+        # Our own re-encoding of what was understood, with the log's verified lines and no others.
+        text = checkpoint.text()
+        note = format_note(text, signatures)
+        if head is not None and contradicts(checkpoint, head):
+            # SPEC tlog-witness: "the witness MAY log the request even if the checkpoint fails one of the
+            # consistency checks above …, as it might be proof of log misbehavior." Whatever old size the
+            # caller named, the log has signed both.
+            stored = self._store.cosigned_by_id(log_state.log_id)
+            if stored is not None and stored.head == head:
+                request.contradiction = Contradiction(
+                    log_id=log_state.log_id, kind="root-mismatch", seen=timestamp, size=head.size,
+                    stored=stored.note, offered=note, proof=b"".join(submission.proof),
+                )  # fmt: skip
+        judge(submission, head)
+        cosignatures = self._cosigner.cosign(checkpoint, text, timestamp)
+        after = CosignedHead(Head(checkpoint.size, checkpoint.root, timestamp), note, cosignatures)
+        request.move = Advance(log_state.log_id, head, after)
+
+    # --- back on the loop -----------------------------------------------------------------------------------
+
+    def _judged(self, batch: list[Request], future: Future[float]) -> None:
+        self._judging -= 1
+        error = future.exception()
+        if error is not None:
+            log.error("a judge thread failed", exc_info=error)
+            for request in batch:
+                request.move, request.error, request.contradiction = None, InternalError(), None
+        else:
+            self.stages.judge += future.result()
+        for request in batch:
+            if request.contradiction is not None:
+                self._signed.append(request)  # its evidence is made durable with the next batch
+            elif request.move is not None:
+                self._signed.append(request)
+            else:
+                self._finish(request, self._count(request.error or InternalError()))
+        self._schedule()
+
+    # --- on the writer thread -------------------------------------------------------------------------------
+
+    def _commit(self, batch: list[Request]) -> tuple[list[bool | Head | None], int, float]:
+        """Makes a batch durable: for each request True, or the head that stands on disk instead."""
+        began = time.perf_counter()
+        kept = 0
+        for request in batch:
+            if request.contradiction is not None:
+                kept += self._store.keep_contradiction(request.contradiction)
+        moves = [request.move for request in batch if request.move is not None]
+        made = iter(self._store.advance(moves) if moves else ())
+        outcome: list[bool | Head | None] = []
+        for request in batch:
+            if request.move is None or next(made):
+                outcome.append(True)
+            else:
+                outcome.append(self._store.head(request.log.log_id))
+        return outcome, kept, time.perf_counter() - began
+
+    # --- back on the loop -----------------------------------------------------------------------------------
+
+    def _committed(
+        self, batch: list[Request], future: Future[tuple[list[bool | Head | None], int, float]]
+    ) -> None:
+        self._committing = False
+        error = future.exception()
+        if error is not None:
+            self._discard(batch, error)
+            return
+        outcome, kept, seconds = future.result()
+        self.commits += 1
+        self.contradictions += kept
+        self.stages.commit += seconds
+        now = time.perf_counter()
+        for request, result in zip(batch, outcome, strict=True):
+            self.stages.queue += now - request.arrived
+            if request.error is not None:
+                self._finish(request, self._count(request.error))
+            elif request.move is None:
+                self._finish(request, self._count(InternalError()))
+            elif result is True:
+                # Durable. Only now does memory move, and only now is the signature let go.
+                self.book.moved(request.log, request.move.after.head)
+                self.accepted += 1
+                self._finish(request, request.move.after.cosignatures)
+            else:
+                # Somebody else moved the head: what was signed is thrown away.
+                head = result if isinstance(result, Head) else None
+                self.book.moved(request.log, head)
+                self._finish(request, self._count(StaleOldSize(head.size if head else 0)))
+        self._schedule()
+
+    def _discard(self, batch: list[Request], error: BaseException) -> None:
+        """A commit failed: nothing of the batch is released, and no more is signed on unknown ground."""
+        if isinstance(error, StoreBroken):
+            log.error("the store failed: %s", error.reason)
+            refusal: CoreError = StoreUnavailable(error.reason)
+            if error.lasting:
+                self._break(error.reason)
+        else:
+            log.error("the writer thread failed", exc_info=error)
+            refusal = InternalError()
+            self._break("the writer thread failed")
+        for request in batch:
+            self._finish(request, self._count(refusal))
+        self._schedule()
+
+    def _break(self, reason: str) -> None:
+        self._broken_reason = reason
+        self.broken.set()
+
+    def _finish(self, request: Request, answer: Answer) -> None:
+        """Answers, and lets the next request for the same log in."""
+        log_state = request.log
+        waiting = log_state.waiting
+        if waiting:
+            self._ready.append(waiting.popleft())
+            self._schedule()
+        else:
+            log_state.busy = False
+            log_state.waiting = None
+        self.pending -= 1
+        request.respond(answer)
+        if self.pending == 0:
+            self._idle.set()
+
+    def _count(self, error: CoreError) -> CoreError:
+        self.refusals[error.code] += 1
+        return error
+
+    # --- sign-subtree ---------------------------------------------------------------------------------------
+
+    async def sign_subtree(self, body: bytes) -> bytes:
+        """The cosignature lines for a sign-subtree body. State is neither needed nor changed.
+
+        Raises:
+            CoreError: a `Refusal` or `Unavailable` that says why not.
+        """
+        if self._stopping:
+            raise self._count(Stopping())
+        if self.pending >= self._limits.max_pending:
+            raise self._count(Overloaded(retry_after=1))
+        self.pending += 1
+        self._idle.clear()
+        try:
+            return await self._event_loop.run_in_executor(
+                self._judges, sign_subtree, body, self.book, self._cosigner
+            )
+        except CoreError as error:
+            raise self._count(error) from error.__cause__
+        finally:
+            self.pending -= 1
+            if self.pending == 0:
+                self._idle.set()
+
+    # --- what others changed --------------------------------------------------------------------------------
+
+    async def refresh(self) -> int:
+        """Takes over what the command line changed in the store; returns how many logs that concerned.
+
+        It runs on the writer's thread, so that no commit of ours falls between reading and applying.
+        """
+        since = self.book.change
+        records = await self._event_loop.run_in_executor(self._writer, self._read_changes, since)
+        return self.book.apply(records)
+
+    def _read_changes(self, since: int) -> list[tuple[LogRecord, Head | None]]:
+        return list(self._store.load(since)) if self._store.changed() else []
