@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import yaml
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -179,6 +180,12 @@ class Witness:
         """The last of what the daemon printed."""
         return "" if self._program is None else self._program.said()
 
+    def configure(self, **settings: object) -> None:
+        """Sets top-level keys of the state's `witness.yaml`; before the start."""
+        file = self.state / "witness.yaml"
+        known = yaml.safe_load(file.read_text()) or {}
+        file.write_text(yaml.safe_dump(known | settings))
+
     def add_log(self, vkey: str, *options: str) -> None:
         """`witness logs add`; a running daemon notices within a second, not at once."""
         self.command("logs", "add", vkey, *options)
@@ -237,8 +244,8 @@ def serve_folder(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def mariadb(folder: Path, database: str) -> Iterator[Path]:
-    """MariaDB on a Unix socket alone, with one empty database; yields the socket's path.
+def mariadb(folder: Path, databases: Sequence[str]) -> Iterator[Path]:
+    """MariaDB on a Unix socket alone, with empty databases; yields the socket's path.
 
     Skips where the Debian package's programs are not installed. `folder` must have a short path: a
     socket's name has a hundred bytes.
@@ -247,7 +254,7 @@ def mariadb(folder: Path, database: str) -> Iterator[Path]:
     if install is None or server is None:
         pytest.skip("MariaDB is not installed (Debian: apt-get install mariadb-server)")
     data, bootstrap, at = folder / "data", folder / "init.sql", folder / "sock"
-    bootstrap.write_text(f"CREATE DATABASE IF NOT EXISTS {database};\n")
+    bootstrap.write_text("".join(f"CREATE DATABASE {name};\n" for name in databases))
     as_root = ["--user=root"] if os.geteuid() == 0 else []
     subprocess.run(
         [install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal",
@@ -266,24 +273,34 @@ def mariadb(folder: Path, database: str) -> Iterator[Path]:
         program.stop()
 
 
-@contextmanager
-def distributor(database: Path, witness_vkeys: Sequence[str], output: Path) -> Iterator[str]:
-    """The real transparency-dev/distributor on a MariaDB socket; yields its URL.
+def find_distributor() -> str:
+    """The server's program: what $WITNESS_INTEROP_DISTRIBUTOR names; skips where it names none.
 
-    Its module is not to be had as a Go module everywhere, so the tests take a server that the machine's
-    owner names in $WITNESS_INTEROP_DISTRIBUTOR, and skip without one. The logs it accepts are the
-    public ones, built into it.
+    The tests do not build it, because github.com/transparency-dev/distributor is not to be had as a Go
+    module everywhere.
     """
     program = os.environ.get("WITNESS_INTEROP_DISTRIBUTOR")
     if not program:
         pytest.skip("no distributor: WITNESS_INTEROP_DISTRIBUTOR does not name the server's program")
+    return program
+
+
+@contextmanager
+def distributor(
+    mariadb_socket: Path, database: str, witness_vkeys: Sequence[str], output: Path
+) -> Iterator[str]:
+    """The real transparency-dev/distributor on a database of MariaDB's; yields its URL.
+
+    The logs it accepts are the public ones, built into it.
+    """
+    program = find_distributor()
     address = f"127.0.0.1:{free_port()}"
     keys = [f"-witkey={vkey}" for vkey in witness_vkeys]
     running = Program(
         [
             program,
             f"-listen={address}",
-            f"-mysql_uri=root@unix({database})/distributor",
+            f"-mysql_uri=root@unix({mariadb_socket})/{database}",
             "-logtostderr",
             *keys,
         ],
