@@ -185,6 +185,9 @@ class LogPoller:
             # The source returns only proofs that lead to the checkpoint's signed root: what does not fit
             # is the history before it. The core keeps the evidence.
             self._failed(Status.FORK, refusal)
+        except StaleOldSize as refusal:
+            self._learn(refusal.known)
+            self._failed(Status.REFUSED, refusal)
         except Refusal as refusal:
             self._failed(Status.REFUSED, refusal)
 

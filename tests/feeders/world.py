@@ -1,0 +1,85 @@
+"""The world around a feeder: a core that judges, and a clock that stands still until it is moved."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from witness.core.refusals import CoreError, InvalidProof, RootMismatch, StaleOldSize
+from witness.tlog import merkle
+from witness.tlog.submission import AddCheckpoint, parse_add_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+
+class JudgingCore:
+    """Accepts what a witness may accept, in memory. `submit` is what feeders are handed."""
+
+    def __init__(self) -> None:
+        self.heads: dict[str, tuple[int, bytes]] = {}
+        self.submissions: list[AddCheckpoint] = []
+        self.failures: list[CoreError] = []  # raised instead of an answer, first one first
+        self.cosigned = 0
+
+    async def submit(self, body: bytes) -> bytes:
+        submission = parse_add_checkpoint(body)
+        self.submissions.append(submission)
+        if self.failures:
+            raise self.failures.pop(0)
+        new = submission.checkpoint
+        size, root = self.heads.get(new.origin, (0, merkle.EMPTY_ROOT))
+        if submission.old_size != size:
+            raise StaleOldSize(size)
+        if size == new.size and root != new.root:
+            raise RootMismatch(new.origin, size)
+        try:
+            merkle.verify_consistency(size, new.size, root, new.root, submission.proof)
+        except merkle.InvalidProof as error:
+            raise InvalidProof(size, new.size, error.reason) from error
+        self.heads[new.origin] = (new.size, new.root)
+        self.cosigned += 1
+        return b"\xe2\x80\x94 witness.example AAAAAAA=\n"
+
+
+class Clock:
+    """Time that only `advance` moves, and sleepers that it wakes in their order."""
+
+    def __init__(self, now: float = 1_000_000.0) -> None:
+        self.time = now
+        self.slept: list[float] = []  # every duration asked for, in order
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+        self._changed = asyncio.Condition()
+
+    def now(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        sleeper = (self.time + seconds, asyncio.get_running_loop().create_future())
+        self.slept.append(seconds)
+        self._sleepers.append(sleeper)
+        async with self._changed:
+            self._changed.notify_all()
+        try:
+            await sleeper[1]
+        finally:
+            self._sleepers.remove(sleeper)
+
+    async def asleep(self, count: int) -> None:
+        """Wait until so many tasks sleep, and nothing else is to be waited for."""
+        async with asyncio.timeout(10), self._changed:
+            await self._changed.wait_for(lambda: self._waiting() == count)
+
+    async def until(self, done: Awaitable[object]) -> None:
+        async with asyncio.timeout(10):
+            await done
+
+    def advance(self, seconds: float) -> None:
+        """Move on, and wake whom it concerns; follow with `asleep`."""
+        self.time += seconds
+        for wake, future in sorted(self._sleepers, key=lambda sleeper: sleeper[0]):
+            if wake <= self.time and not future.done():
+                future.set_result(None)
+
+    def _waiting(self) -> int:
+        return sum(not future.done() for _, future in self._sleepers)
