@@ -20,6 +20,8 @@ from hashlib import sha256
 
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
+from witness.tlog.spki import is_ec_spki, is_rsa_spki
+
 MAX_SIGNATURES = 128
 """Most signature lines in one note (signed-note, Format: a limit SHOULD be, and MUST allow 16)."""
 
@@ -38,16 +40,6 @@ _KEY_NAME = re.compile(
     "[^\\x00-\\x20+\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000\\ud800-\\udfff]+\\Z"
 )
 _LOWER_HEX_KEY_ID = re.compile(r"[0-9a-f]{8}\Z")
-
-# An uncompressed point in SubjectPublicKeyInfo has one DER form per curve: these octets, then X and Y.
-_SPKI_EC_HEADS = {
-    bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"): 64,  # P-256
-    bytes.fromhex("3076301006072a8648ce3d020106052b8104002203620004"): 96,  # P-384
-    bytes.fromhex("30819b301006072a8648ce3d020106052b810400230381860004"): 132,  # P-521
-}
-# rsaEncryption with NULL parameters, as it stands behind a two-byte length (any key of 2048 bits or more).
-_SPKI_RSA_ALGORITHM = bytes.fromhex("300d06092a864886f70d0101010500")
-_SPKI_RSA_SIZES = range(290, 1100)  # 2048 to 8192 bits: a larger key only costs time
 
 
 class MalformedNote(Exception):
@@ -402,18 +394,10 @@ def _check_public_key(signature_type: SignatureType, public_key: bytes) -> None:
         fits = len(public_key) == MLDSA44_PUBLIC_KEY_SIZE
     elif signature_type is SignatureType.ECDSA:
         # SPEC signed-note, 0x02: "The ECDSA curve MUST be one of NIST P-256, NIST P-384, or NIST P-521".
-        fits = _is_ec_spki(public_key)
+        fits = is_ec_spki(public_key)
     else:
         # RFC 6962, section 2.1.4: "A log MUST use either elliptic curve signatures using the NIST P-256
         # curve … or RSA signatures … with … at least 2048 bits".
-        fits = _is_ec_spki(public_key) or (
-            public_key[4:19] == _SPKI_RSA_ALGORITHM and len(public_key) in _SPKI_RSA_SIZES
-        )
+        fits = is_ec_spki(public_key) or is_rsa_spki(public_key)
     if not fits:
         raise MalformedVKey(f"no key material of type 0x{signature_type:02x}")
-
-
-def _is_ec_spki(spki: bytes) -> bool:
-    return any(
-        spki.startswith(head) and len(spki) == len(head) + size for head, size in _SPKI_EC_HEADS.items()
-    )
