@@ -98,7 +98,7 @@ class Chains:
 
     def log_list(self) -> str:
         """Every log as a `logs/v0` list."""
-        entries = (f"\nvkey {self.vkey(log)}\nqpd 86400\ncontact none\n" for log in range(self.logs))
+        entries = (f"\nvkey {self.vkey(log)}\nqpd 2147483647\ncontact none\n" for log in range(self.logs))
         return "logs/v0\n" + "".join(entries)
 
     def step(self, log: int, step: int) -> Step:
