@@ -169,7 +169,9 @@ class SimulatedLog:
         huge: bool = False,
     ) -> None:
         self.origin = origin
-        self.keys: tuple[SimulatedKey, ...] = tuple(keys) if keys is not None else (SimulatedKey(origin),)
+        if keys is None:  # key names have neither spaces nor plus signs, which origins may have
+            keys = (SimulatedKey(origin.replace(" ", "-").replace("+", "-")),)
+        self.keys: tuple[SimulatedKey, ...] = tuple(keys)
         self.branch = origin
         self._tree: _Tree = _RunsOfLeaves() if huge else _DistinctLeaves()
         self._published = 0

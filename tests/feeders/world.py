@@ -10,7 +10,7 @@ from witness.tlog import merkle
 from witness.tlog.submission import AddCheckpoint, parse_add_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Callable
 
 
 class JudgingCore:
@@ -49,7 +49,6 @@ class Clock:
         self.time = now
         self.slept: list[float] = []  # every duration asked for, in order
         self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
-        self._changed = asyncio.Condition()
 
     def now(self) -> float:
         return self.time
@@ -58,21 +57,20 @@ class Clock:
         sleeper = (self.time + seconds, asyncio.get_running_loop().create_future())
         self.slept.append(seconds)
         self._sleepers.append(sleeper)
-        async with self._changed:
-            self._changed.notify_all()
         try:
             await sleeper[1]
         finally:
             self._sleepers.remove(sleeper)
 
-    async def asleep(self, count: int) -> None:
-        """Wait until so many tasks sleep, and nothing else is to be waited for."""
-        async with asyncio.timeout(10), self._changed:
-            await self._changed.wait_for(lambda: self._waiting() == count)
-
-    async def until(self, done: Awaitable[object]) -> None:
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Give way to the other tasks until they have brought this about."""
         async with asyncio.timeout(10):
-            await done
+            while not condition():
+                await asyncio.sleep(0)
+
+    async def asleep(self, count: int) -> None:
+        """Wait until so many tasks sleep."""
+        await self.until(lambda: self._waiting() == count)
 
     def advance(self, seconds: float) -> None:
         """Move on, and wake whom it concerns; follow with `asleep`."""
