@@ -19,6 +19,7 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from struct import unpack
 
 from witness.tlog.checkpoint import Checkpoint, MalformedCheckpoint, parse_checkpoint
 from witness.tlog.merkle import HASH_SIZE, MAX_TREE_SIZE
@@ -143,10 +144,9 @@ def _end_of_lines(body: bytes) -> int:
 def _hash_lines(block: bytes, most: int) -> tuple[bytes, ...]:
     """Decode lines of canonical base64 of 32 bytes each, all in one call.
 
-    A line is 43 characters, "=" and a newline. With both replaced by "A" (six zero bits), every line is 44
-    characters without padding: 32 bytes, and a byte of the two unused bits of the 43rd character, which
-    must be zero, and of the six of the "A". A misplaced "=", newline or other character makes the length
-    wrong or is refused by strict mode.
+    A line is 43 characters, "=" and a newline. With "A" (six zero bits) for the "=" and without the newline,
+    every line is 44 characters without padding: 32 bytes, and a byte of the two unused bits of the 43rd
+    character, which must be zero, and of the six of the "A". Strict mode refuses any other character.
     """
     count, rest = divmod(len(block), _HASH_LINE_SIZE)
     # SPEC tlog-witness: "The client MUST NOT send more than 63 consistency proof lines."
@@ -157,13 +157,16 @@ def _hash_lines(block: bytes, most: int) -> tuple[bytes, ...]:
     # SPEC tlog-witness: "Each consistency proof line MUST encode a single hash in base64."
     if rest or block[43::_HASH_LINE_SIZE] != b"=" * count or block[44::_HASH_LINE_SIZE] != b"\n" * count:
         raise MalformedSubmission("a line that is not the base64 of a 32-byte hash")
+    unpadded = bytearray(block)
+    unpadded[43::_HASH_LINE_SIZE] = b"A" * count
+    del unpadded[44::_HASH_LINE_SIZE]
     try:
-        joined = a2b_base64(block.replace(b"=\n", b"A"), strict_mode=True)
+        joined = a2b_base64(unpadded, strict_mode=True)
     except Base64Error as error:
         raise MalformedSubmission("a line that is not the base64 of a 32-byte hash") from error
     if len(joined) != _UNPADDED_SIZE * count or joined[HASH_SIZE::_UNPADDED_SIZE] != bytes(count):
         raise MalformedSubmission("a line that is not the canonical base64 of a 32-byte hash")
-    return tuple([joined[at : at + HASH_SIZE] for at in range(0, len(joined), _UNPADDED_SIZE)])
+    return unpack(f"{HASH_SIZE}sx" * count, joined)
 
 
 def _signed_checkpoint(signed_note: bytes) -> tuple[Note, Checkpoint]:
