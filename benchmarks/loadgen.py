@@ -6,7 +6,7 @@ Two shapes of load, both with keep-alive connections:
 - `scheduled`: requests are due at a fixed rate; one that finds no free connection waits, and its
   latency counts from the moment it was due, so a stalled server cannot hide its stall.
 
-A `Load` runs in a process of its own (`LoadProcess`), so that what it costs is known: every result
+A `Load` runs in a process of its own (`load_process.py`), so that what it costs is known: every result
 carries the generator's own CPU per request, and how late it sent when a connection was free.
 """
 
@@ -14,18 +14,17 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import multiprocessing
 import re
 import select
 import socket
 import time
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from benchmarks.chains import Chains
+from benchmarks.load_result import Result, percentiles
 from benchmarks.measure import Probe, Sample
 
 now = time.perf_counter_ns
@@ -43,54 +42,6 @@ class Job:
     log: int
     step: int
     request: bytes
-
-
-@dataclass
-class Result:
-    """What one slice of load saw. Latencies in milliseconds, CPU in microseconds a request."""
-
-    seconds: float
-    statuses: dict[int, int]
-    latency_ms: dict[str, float]
-    generator_us: float
-    lag_ms: dict[str, float] = field(default_factory=dict)
-    skipped: int = 0
-    reconnects: int = 0
-    ran_dry: bool = False
-    server: Sample = field(default_factory=Sample)
-
-    @property
-    def ok(self) -> int:
-        return self.statuses.get(200, 0)
-
-    @property
-    def requests(self) -> int:
-        return sum(self.statuses.values())
-
-    @property
-    def rate(self) -> float:
-        """Answered with 200, a second."""
-        return self.ok / self.seconds
-
-    @property
-    def cpu_us(self) -> float:
-        """CPU of all server processes for one answered request."""
-        return self.server.cpu_seconds * 1e6 / max(1, self.requests)
-
-    @property
-    def syncs(self) -> float:
-        """fsync and fdatasync calls for one 200."""
-        return self.server.syncs / max(1, self.ok)
-
-
-def percentiles(values: array[int]) -> dict[str, float]:
-    """p50, p90, p99, p99.9 and the largest of nanoseconds, as milliseconds."""
-    if not values:
-        return {}
-    ordered = sorted(values)
-    last = len(ordered) - 1
-    points = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
-    return {name: ordered[round(last * share)] / 1e6 for name, share in points.items()}
 
 
 class Connection:
@@ -432,63 +383,3 @@ class Load:
 
     def _empty(self) -> Result:
         return Result(1.0, {}, {}, 0.0)
-
-
-def _serve(pipe: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
-    """The child: makes a `Load` and calls its methods as the parent asks."""
-    load = Load(*arguments, **options)
-    pipe.send(None)
-    while True:
-        try:
-            method, args, kwargs = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(getattr(load, method)(*args, **kwargs))
-
-
-class LoadProcess:
-    """A `Load` in a process of its own; same methods, same results."""
-
-    def __init__(self, address: tuple[str, int], logs: int, connections: int, **options: Any) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self._pipe, theirs = spawn.Pipe()
-        arguments: Sequence[Any] = (address, logs, connections)
-        self._process = spawn.Process(target=_serve, args=(theirs, arguments, options), daemon=True)
-        self._process.start()
-        theirs.close()
-        self._answer()
-
-    def _answer(self) -> Any:
-        try:
-            return self._pipe.recv()
-        except EOFError:
-            raise RuntimeError("the load generator ended; its traceback is above") from None
-
-    def _ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        self._pipe.send((method, args, kwargs))
-        return self._answer()
-
-    def prime(self, logs: int | None = None) -> Result:
-        return self._ask("prime", logs)
-
-    def closed(
-        self, seconds: float, budget: int, probe: Probe | None = None, logs: int | None = None
-    ) -> Result:
-        return self._ask("closed", seconds, budget, probe, logs)
-
-    def scheduled(
-        self, rate: float, seconds: float, probe: Probe | None = None, logs: int | None = None
-    ) -> Result:
-        return self._ask("scheduled", rate, seconds, probe, logs)
-
-    def connect(self, connections: int) -> None:
-        self._ask("connect", connections)
-
-    def take_samples(self) -> list[tuple[bytes, bytes]]:
-        return self._ask("take_samples")
-
-    def stop(self) -> None:
-        self._pipe.close()
-        self._process.join(5)
-        if self._process.is_alive():
-            self._process.kill()

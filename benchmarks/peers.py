@@ -28,7 +28,7 @@ from nacl.bindings import crypto_sign_seed_keypair
 
 from benchmarks import ours
 from benchmarks.chains import Chains
-from benchmarks.loadgen import Result
+from benchmarks.load_result import Result
 from benchmarks.ours import Server, ServerFailed, free_port
 from benchmarks.scenarios import COLUMNS, Bench, Contestant, ratio, row
 from witness.tlog.note import SignatureType, make_vkey

@@ -12,7 +12,9 @@ from benchmarks import answers, ours
 from benchmarks.bars import Report
 from benchmarks.chains import Chains
 from benchmarks.durability import Tracer
-from benchmarks.loadgen import Load, LoadProcess, Result
+from benchmarks.load_process import LoadProcess
+from benchmarks.load_result import Result
+from benchmarks.loadgen import Load
 from benchmarks.measure import Shim, command
 from benchmarks.ours import OurWitness, Server
 
