@@ -150,58 +150,59 @@ def test_a_real_serverless_log(testdata: Path) -> None:
             verify_inclusion(index, n, leaf, root, inclusion_proof(index, n, tree.node))
 
 
-class TestAccumulatedVectors:
-    """The draft's appendix "Subtree Test Vectors": a hash over all outputs for sizes up to 130."""
+ACCUMULATED_MAX = 130
+"""The draft's appendix "Subtree Test Vectors" hashes all outputs for sizes up to this."""
 
-    MAX = 130
 
-    @pytest.fixture(scope="class")
-    def tree(self) -> MemoryTree:
-        tree = MemoryTree()
-        for value in range(self.MAX):
-            tree.append(bytes([value]))
-        return tree
+@pytest.fixture(scope="module")
+def tree() -> MemoryTree:
+    tree = MemoryTree()
+    for value in range(ACCUMULATED_MAX):
+        tree.append(bytes([value]))
+    return tree
 
-    @pytest.fixture(scope="class")
-    def subtrees(self, tree: MemoryTree) -> dict[tuple[int, int], bytes]:
-        return {
-            (start, end): subtree_root(start, end, tree.node)
-            for end in range(self.MAX + 1)
-            for start in range(end + 1)
-            if is_valid_subtree(start, end)
-        }
 
-    def test_subtree_hashes(self, subtrees: dict[tuple[int, int], bytes]) -> None:
-        rolling = hashlib.sha256()
+@pytest.fixture(scope="module")
+def subtrees(tree: MemoryTree) -> dict[tuple[int, int], bytes]:
+    return {
+        (start, end): subtree_root(start, end, tree.node)
+        for end in range(ACCUMULATED_MAX + 1)
+        for start in range(end + 1)
+        if is_valid_subtree(start, end)
+    }
+
+
+def test_subtree_hashes(subtrees: dict[tuple[int, int], bytes]) -> None:
+    rolling = hashlib.sha256()
+    for (start, end), value in subtrees.items():
+        rolling.update(f"[{start}, {end}) {value.hex()}\n".encode())
+    assert rolling.hexdigest() == "b82806ad4265bb151c1119c0f4db437bb4d1a1f887b3a7fba1cd4ebf552e3e81"
+
+
+def test_subtree_inclusion_proofs(tree: MemoryTree, subtrees: dict[tuple[int, int], bytes]) -> None:
+    rolling = hashlib.sha256()
+    for (start, end), value in subtrees.items():
+
+        def lookup(level: int, index: int, first: int = start) -> bytes:
+            return tree.node(level, index + (first >> level))
+
+        for index in range(start, end):
+            proof = inclusion_proof(index - start, end - start, lookup)
+            verify_subtree_inclusion(index, start, end, leaf_hash(bytes([index])), value, proof)
+            line = " ".join([f"{index} [{start}, {end})", *(p.hex() for p in proof)])
+            rolling.update(f"{line}\n".encode())
+    assert rolling.hexdigest() == "ac2a8f989e44d99e399db448050ff5f19757df53cfb716aa81015d3955d8163f"
+
+
+def test_subtree_consistency_proofs(tree: MemoryTree, subtrees: dict[tuple[int, int], bytes]) -> None:
+    rolling = hashlib.sha256()
+    for n in range(ACCUMULATED_MAX + 1):
+        root = tree.root(n)
         for (start, end), value in subtrees.items():
-            rolling.update(f"[{start}, {end}) {value.hex()}\n".encode())
-        assert rolling.hexdigest() == "b82806ad4265bb151c1119c0f4db437bb4d1a1f887b3a7fba1cd4ebf552e3e81"
-
-    def test_subtree_inclusion_proofs(self, tree: MemoryTree, subtrees: dict[tuple[int, int], bytes]) -> None:
-        rolling = hashlib.sha256()
-        for (start, end), value in subtrees.items():
-
-            def lookup(level: int, index: int, first: int = start) -> bytes:
-                return tree.node(level, index + (first >> level))
-
-            for index in range(start, end):
-                proof = inclusion_proof(index - start, end - start, lookup)
-                verify_subtree_inclusion(index, start, end, leaf_hash(bytes([index])), value, proof)
-                line = " ".join([f"{index} [{start}, {end})", *(p.hex() for p in proof)])
-                rolling.update(f"{line}\n".encode())
-        assert rolling.hexdigest() == "ac2a8f989e44d99e399db448050ff5f19757df53cfb716aa81015d3955d8163f"
-
-    def test_subtree_consistency_proofs(
-        self, tree: MemoryTree, subtrees: dict[tuple[int, int], bytes]
-    ) -> None:
-        rolling = hashlib.sha256()
-        for n in range(self.MAX + 1):
-            root = tree.root(n)
-            for (start, end), value in subtrees.items():
-                if end > n:
-                    break
-                proof = subtree_consistency_proof(start, end, n, tree.node)
-                verify_subtree_consistency(start, end, n, value, root, proof)
-                line = " ".join([f"[{start}, {end}) {n}", *(p.hex() for p in proof)])
-                rolling.update(f"{line}\n".encode())
-        assert rolling.hexdigest() == "10fa99b37bf9bf9ffa26b412fbd98bd75363256d0b75d61bc4538b9c9c5a0a74"
+            if end > n:
+                break
+            proof = subtree_consistency_proof(start, end, n, tree.node)
+            verify_subtree_consistency(start, end, n, value, root, proof)
+            line = " ".join([f"[{start}, {end}) {n}", *(p.hex() for p in proof)])
+            rolling.update(f"{line}\n".encode())
+    assert rolling.hexdigest() == "10fa99b37bf9bf9ffa26b412fbd98bd75363256d0b75d61bc4538b9c9c5a0a74"
