@@ -179,11 +179,13 @@ def text(
         if _tag(place) != "str":
             raise place.fault(f"must be text{_shown(place)}; quotes make text of anything")
         value: str = place.node.value
+        if not is_unicode(value):
+            raise place.fault("must be text that UTF-8 can hold")
         if one_of and value not in one_of:
             raise place.fault(f"must be one of {', '.join(one_of)}{_shown(place)}")
         wrong = check(value) if check else None
         if wrong:
-            raise place.fault(f"{wrong}{_shown(place)}")
+            raise place.fault(wrong if repr(value) in wrong else f"{wrong}{_shown(place)}")
         return value
 
     return _field(default, of)
@@ -267,6 +269,11 @@ def _number(tags: frozenset[str], least: float, most: float, what: str, place: P
     if not least <= number <= most:  # false for .nan too
         raise place.fault(f"{wanted}{_shown(place)}")
     return number
+
+
+def is_unicode(value: str) -> bool:
+    """Whether UTF-8 can hold the text: escapes, and arguments of a command, make some that it cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 _MOST_SHOWN: Final = 60  # characters of a wrong value that an error repeats

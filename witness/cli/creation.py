@@ -1,0 +1,186 @@
+"""Making a state folder: all of it, or nothing.
+
+Rules of this file:
+
+- Nothing that stands is overwritten, and no existing state is touched.
+- The folder is built under another name beside its place and renamed into it: there is never half a state.
+  Where the place is a folder that exists and is empty (a mounted volume, systemd's StateDirectory) it is
+  built inside, and the database, without which nothing runs, is moved into place last.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from witness.cli.errors import Failure
+from witness.cli.importing import Imported, import_logs
+from witness.cli.log_lists import ListedLog
+from witness.cli.state import is_present
+from witness.core.keystore import softkey
+from witness.core.layout import StateLayout
+from witness.core.store import schema
+from witness.core.store.logs import LogBook
+from witness.tlog.note import VerifierKey
+
+_IGNORED = frozenset({"lost+found"})  # stands in the root of every freshly made ext4 volume
+
+
+@dataclass(frozen=True, slots=True)
+class NewWitness:
+    """What a new state is made of.
+
+    Attributes:
+        name: the witness's name.
+        algorithms: its keys' algorithms.
+        passphrase: what seals the key file; None leaves it unsealed.
+        ed25519_seed: 32 bytes of an existing Ed25519 key, instead of a fresh one.
+        config: the text of witness.yaml.
+        logs: logs to begin with.
+        source: where those are from.
+        now: POSIX seconds.
+    """
+
+    name: str
+    algorithms: tuple[str, ...]
+    passphrase: str | None
+    ed25519_seed: bytes | None
+    config: str
+    logs: Sequence[ListedLog]
+    source: str
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What was made."""
+
+    vkeys: tuple[VerifierKey, ...]
+    imported: Imported
+
+
+def create(layout: StateLayout, new: NewWitness) -> Created:
+    """Makes the state folder.
+
+    Raises:
+        Failure: a state, or anything else, stands there.
+        KeystoreError, StoreError, OSError: it cannot be made; nothing is left behind.
+    """
+    root = layout.root
+    _refuse_existing(layout)
+    if root.is_dir():
+        return _build(root / f".init-{secrets.token_hex(4)}", new, lambda built: _move_contents(built, root))
+    root.parent.mkdir(parents=True, exist_ok=True)
+    building = root.parent / f".{root.name}.init-{secrets.token_hex(4)}"
+    return _build(building, new, lambda built: _move_folder(built, root))
+
+
+def _refuse_existing(layout: StateLayout) -> None:
+    root = layout.root
+    if is_present(layout):
+        raise Failure(
+            f"a witness's state stands in {root} already",
+            "nothing was changed; witness run starts it, and another --state makes another witness",
+        )
+    if root.is_dir():
+        other = sorted(path.name for path in root.iterdir() if path.name not in _IGNORED)
+        if other:
+            raise Failure(f"{root} is not empty: {other[0]} stands there", "name a folder that is new or empty")
+    elif root.exists() or root.is_symlink():
+        raise Failure(f"{root} is not a folder", "name a folder that is new or empty")
+
+
+def _build(folder: Path, new: NewWitness, place: Callable[[Path], None]) -> Created:
+    folder.mkdir(mode=0o700)
+    try:
+        created = _fill(StateLayout(folder), new)
+        _sync(folder)
+        place(folder)
+    except BaseException:  # an interrupted init leaves nothing behind either
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return created
+
+
+def _fill(layout: StateLayout, new: NewWitness) -> Created:
+    # The database and the key file carry the same identifier: neither is ever used with another's.
+    identity = secrets.token_hex(16)
+    vkeys = softkey.create(
+        layout.softkey,
+        name=new.name,
+        identity=identity,
+        passphrase=new.passphrase,
+        algorithms=new.algorithms,
+        ed25519_seed=new.ed25519_seed,
+    )
+    layout.config.write_text(new.config, encoding="utf-8")
+    layout.config.chmod(0o600)
+    schema.create(layout.database, name=new.name, identity=identity, now=new.now)
+    with LogBook(layout.database) as book:
+        imported = import_logs(book, new.logs, source=new.source, now=new.now)
+    return Created(vkeys, imported)
+
+
+def _move_folder(built: Path, root: Path) -> None:
+    try:
+        built.rename(root)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise Failure(f"{root} was made by somebody else meanwhile") from error
+        raise
+    _sync_folder(root.parent)
+
+
+def _move_contents(built: Path, root: Path) -> None:
+    target = StateLayout(root)
+    database = StateLayout(built).database.name
+    moved: list[Path] = []
+    try:
+        for path in sorted(built.iterdir(), key=lambda path: path.name == database):
+            place = root / path.name
+            if place.exists():  # another init was faster
+                raise Failure(f"{place} was made by somebody else meanwhile")
+            path.rename(place)
+            moved.append(place)
+        built.rmdir()
+        with suppress(PermissionError):  # a volume's root may belong to somebody else
+            root.chmod(0o700)
+    except BaseException:
+        for path in moved:
+            _remove(path)
+        raise
+    assert is_present(target)
+    _sync_folder(root)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Makes every file in the folder durable: a state that a power cut empties would be a lost identity."""
+    for directory, _, files in os.walk(folder):
+        for file in files:
+            descriptor = os.open(Path(directory) / file, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        _sync_folder(Path(directory))
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,270 @@
+"""`witness logs …`: which logs are witnessed. Works on the database, daemon running or not."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from witness.cli.config import wrong_url
+from witness.cli.errors import Failure, TheAnswerIsNo, WrongUsage, say_warning
+from witness.cli.importing import import_logs
+from witness.cli.log_lists import FEEDERS, BadList, parse, wrong_key, wrong_origin
+from witness.cli.output import plural, table, tell_import, tell_skipped, when
+from witness.cli.state import existing, pass_layout
+from witness.core.layout import StateLayout
+from witness.core.store.base import CosignedHead, Head, LogRecord
+from witness.core.store.logs import LogBook, LogSettings, UnknownLog
+from witness.tlog.checkpoint import origin_hash
+from witness.tlog.loglist import MAX_QPD
+from witness.tlog.note import MalformedVKey, VerifierKey, parse_vkey
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def logs() -> None:
+    """Say which logs are witnessed. A running daemon takes changes up within a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """The options of `logs add`."""
+
+    feeder: str | None
+    url: str | None
+    interval: float | None
+    qpd: int | None
+    contact: str | None
+
+
+@logs.command()
+@click.argument("vkeys", metavar="VKEY…", nargs=-1, required=True)
+@click.option("--origin", help="The checkpoint origin; without it, the vkeys' name.")
+@click.option("--feeder", metavar="KIND", type=click.Choice(FEEDERS), help=f"How to poll it: {', '.join(FEEDERS)}.")
+@click.option("--url", help="Where to poll it.")
+@click.option("--interval", metavar="SECONDS", type=click.FloatRange(1, 86400), help="Time between polls.")
+@click.option("--qpd", metavar="N", type=click.IntRange(1, MAX_QPD), help="Requests a day it declares.")
+@click.option("--contact", metavar="C", help="How to reach the log's operator.")
+@json_option
+@pass_layout
+def add(layout: StateLayout, vkeys: tuple[str, ...], origin: str | None, as_json: bool, **wish: Any) -> None:  # noqa: FBT001
+    """Add a log, or further keys of a known one.
+
+    Several VKEYs are keys of one log. Given settings replace those of a known log; others stay.
+    """
+    keys = tuple(_parse_key(vkey) for vkey in dict.fromkeys(vkeys))
+    name = _origin(origin, keys)
+    settings = _settings(_Wish(**wish))
+    with LogBook(existing(layout).database) as book:
+        with book.transaction():
+            added = book.add(name, keys, settings, source="cli", now=int(time.time()))
+            record, _ = book.get(name)
+            if record.feeder != "none" and record.url is None:
+                raise WrongUsage(f"the feeder {record.feeder} needs --url", "give the log's address with --url")
+    _warn_not_built(record)
+    if as_json:
+        new_keys = [str(key) for key in added.new_keys]
+        facts = {"origin": name, "new": added.new, "new_keys": new_keys, "changed": added.changed}
+        click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
+    elif added.new:
+        click.echo(f"added {name} with {plural(len(added.new_keys), 'key', 'keys')}")
+    elif added.new_keys:
+        click.echo(f"added {plural(len(added.new_keys), 'key', 'keys')} to {name}")
+    else:
+        click.echo(f"{'changed' if added.changed else 'nothing new for'} {name}")
+
+
+@logs.command(name="import")
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+@pass_layout
+def import_(layout: StateLayout, file: Path, as_json: bool) -> None:  # noqa: FBT001
+    """Add the logs of a list: logs/v0, or a YAML list (ours or omniwitness's).
+
+    Only ever adds. A log that is known stays as it is; where the list shows another key for it, that is told
+    and not done. Entries that cannot be understood are told of and left out.
+    """
+    try:
+        listed, skipped = parse(file.read_bytes())
+    except BadList as error:
+        raise Failure(f"{file}: {error.reason}") from error
+    with LogBook(existing(layout).database) as book:
+        imported = import_logs(book, listed, source=f"list {file.name}", now=int(time.time()))
+    tell_skipped(skipped)
+    tell_import(imported)
+    left_out = len(skipped) + len(imported.clashes)
+    if as_json:
+        facts = {
+            "added": list(imported.added),
+            "known": imported.known,
+            "changed_keys": [{"origin": each.origin, "vkey": each.vkey} for each in imported.changed],
+            "skipped": [{"line": each.line, "reason": each.reason} for each in skipped]
+            + [{"line": 0, "reason": f"{each.origin}: {each.vkey}"} for each in imported.clashes],
+        }
+        click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
+        return
+    click.echo(
+        f"{plural(len(imported.added), 'log', 'logs')} added, {imported.known} known already,"
+        f" {plural(len(imported.changed), 'changed key', 'changed keys')} not taken, {left_out} skipped"
+    )
+
+
+@logs.command(name="list")
+@json_option
+@pass_layout
+def list_(layout: StateLayout, as_json: bool) -> None:  # noqa: FBT001
+    """List the logs with their latest cosigned sizes."""
+    with LogBook(existing(layout).database) as book:
+        found = list(book.all())
+    if as_json:
+        click.echo(json.dumps([_facts(*each) for each in found], ensure_ascii=False, indent=1))
+        return
+    if not found:
+        click.echo("no logs yet: witness logs add VKEY, or witness logs import FILE", err=True)
+        return
+    rows = [
+        (
+            record.origin,
+            str(head.size) if head else "-",
+            when(head.timestamp if head else None),
+            "disabled" if record.disabled else "enabled",
+            record.feeder,
+        )
+        for record, head in found
+    ]
+    table(rows, ("ORIGIN", "SIZE", "COSIGNED", "STATE", "FEEDER"))
+
+
+@logs.command()
+@click.argument("origin")
+@json_option
+@pass_layout
+def show(layout: StateLayout, origin: str, as_json: bool) -> None:  # noqa: FBT001
+    """Show one log: keys, settings, latest cosigned checkpoint."""
+    with LogBook(existing(layout).database) as book:
+        record, head = known(book, origin)
+        cosigned = book.cosigned(origin)
+    facts = _facts(record, head, cosigned)
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
+        return
+    for label, value in facts.items():
+        values = value if isinstance(value, list) else [value]
+        for each in values or ["-"]:
+            click.echo(f"{label + ':':<13} {_plain(label, each)}")
+
+
+@logs.command()
+@click.argument("origin")
+@pass_layout
+def disable(layout: StateLayout, origin: str) -> None:
+    """Cosign nothing further of a log. Its head and its keys stay."""
+    _switch(layout, origin, disabled=True)
+
+
+@logs.command()
+@click.argument("origin")
+@pass_layout
+def enable(layout: StateLayout, origin: str) -> None:
+    """Take a disabled log up again, from the head it had."""
+    _switch(layout, origin, disabled=False)
+
+
+def known(book: LogBook, origin: str) -> tuple[LogRecord, Head | None]:
+    """A log that must be known.
+
+    Raises:
+        TheAnswerIsNo: it is not.
+    """
+    try:
+        return book.get(origin)
+    except UnknownLog as error:
+        raise TheAnswerIsNo(error.reason, error.hint) from error
+
+
+def _switch(layout: StateLayout, origin: str, *, disabled: bool) -> None:
+    with LogBook(existing(layout).database) as book, book.transaction():
+        record, _ = known(book, origin)
+        changed = book.set_disabled(origin, disabled=disabled)
+    state = "disabled" if disabled else "enabled"
+    click.echo(f"{origin} is {state}" if changed else f"{origin} was {state} already")
+    if not disabled:
+        _warn_not_built(record)
+
+
+def _parse_key(vkey: str) -> VerifierKey:
+    try:
+        key = parse_vkey(vkey)
+    except MalformedVKey as error:
+        raise WrongUsage(f"the vkey {vkey[:100]!r}: {error.reason}") from error
+    wrong = wrong_key(key)
+    if wrong:
+        raise WrongUsage(wrong)
+    return key
+
+
+def _origin(given: str | None, keys: tuple[VerifierKey, ...]) -> str:
+    names = dict.fromkeys(key.name for key in keys)
+    if given is None and len(names) > 1:
+        raise WrongUsage(f"the vkeys have the names {' and '.join(names)}", "name the log with --origin")
+    origin = given if given is not None else next(iter(names))
+    wrong = wrong_origin(origin)
+    if wrong:
+        raise WrongUsage(f"--origin {origin!r}: {wrong}")
+    return origin
+
+
+def _settings(wish: _Wish) -> LogSettings:
+    if wish.url is not None:
+        wrong = wrong_url(wish.url)
+        if wrong:
+            raise WrongUsage(f"--url {wish.url!r}: {wrong}")
+    if wish.contact is not None and not wish.contact.isprintable():
+        raise WrongUsage("--contact must be one line of text")
+    return LogSettings(wish.feeder, wish.url, wish.interval, wish.qpd, wish.contact)
+
+
+def _warn_not_built(record: LogRecord) -> None:
+    from feeders.kinds import NOT_BUILT  # here, so that other commands start without the feeders
+
+    if record.feeder in NOT_BUILT:
+        say_warning(f"the feeder {record.feeder} is not built yet: this log can only push its checkpoints")
+
+
+def _facts(record: LogRecord, head: Head | None, cosigned: CosignedHead | None = None) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "origin": record.origin,
+        "origin_hash": origin_hash(record.origin).hex(),
+        "vkeys": list(record.vkeys),
+        "disabled": record.disabled,
+        "feeder": record.feeder,
+        "url": record.url,
+        "interval": record.interval,
+        "qpd": record.qpd,
+        "contact": record.contact,
+        "source": record.source,
+        "added": record.added,
+        "size": head.size if head else None,
+        "root": head.root.hex() if head else None,
+        "cosigned": head.timestamp if head else None,
+    }
+    if cosigned is not None:
+        facts["checkpoint"] = (cosigned.note + cosigned.cosignatures).decode()
+    return facts
+
+
+def _plain(label: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if label in ("added", "cosigned"):
+        return when(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if label == "checkpoint":
+        return "\n" + str(value).rstrip("\n")
+    return str(value)
