@@ -20,6 +20,7 @@ EXAMPLES: list[tuple[CoreError, int]] = [
     (refusals.DisabledLog(origin="l"), 404),
     (refusals.NoTrustedSignature(origin="l"), 403),
     (refusals.InvalidSignature(key_name="l", key_id="00000000"), 403),
+    (refusals.UnsignedExtensions(origin="o"), 403),
     (refusals.OldSizeTooLarge(old_size=5, size=4), 400),
     (refusals.StaleOldSize(known=9), 409),
     (refusals.WrongEmptyRoot(origin="l"), 422),

@@ -94,6 +94,17 @@ class InvalidSignature(Refusal):
 
 
 @dataclass(unsafe_hash=True)
+class UnsignedExtensions(Refusal):
+    """Extension lines that none of the log's verified signatures covers: anybody could have added them."""
+
+    code: ClassVar[str] = "unsigned-extensions"
+    origin: str
+
+    def __str__(self) -> str:
+        return "the checkpoint has extension lines, and an ML-DSA-44 signature alone does not cover them"
+
+
+@dataclass(unsafe_hash=True)
 class OldSizeTooLarge(Refusal):
     """The old size is larger than the checkpoint's."""
 

@@ -20,12 +20,13 @@ from witness.core.refusals import (
     OldSizeTooLarge,
     RootMismatch,
     StaleOldSize,
+    UnsignedExtensions,
     WrongEmptyRoot,
 )
 from witness.core.store.base import Head
 from witness.tlog import merkle
 from witness.tlog.checkpoint import Checkpoint
-from witness.tlog.note import Signature, VerifierKey
+from witness.tlog.note import Signature, SignatureType, VerifierKey
 from witness.tlog.signature import InvalidNoteSignature, verify_note
 from witness.tlog.submission import AddCheckpoint, SignSubtree
 
@@ -40,6 +41,7 @@ def authenticate(submission: AddCheckpoint, keys: Sequence[VerifierKey]) -> tupl
     Raises:
         InvalidSignature: a line names a trusted key and does not verify.
         NoTrustedSignature: no line names one.
+        UnsignedExtensions: extension lines that the log has not signed.
     """
     # SPEC tlog-witness: "The witness MUST verify the checkpoint signature against the public key(s) it trusts
     # for the checkpoint origin, and it MUST ignore signatures from unknown keys." … "403 Forbidden … if
@@ -51,6 +53,13 @@ def authenticate(submission: AddCheckpoint, keys: Sequence[VerifierKey]) -> tupl
         raise InvalidSignature(error.name, error.key_id.hex()) from error
     if not verified:
         raise NoTrustedSignature(submission.checkpoint.origin)
+    # SPEC tlog-checkpoint: "the ML-DSA-44 cosignature format doesn't sign the extension lines, which SHOULD
+    # be empty." Where it is the log's only signature, whoever relays the checkpoint could add lines, and our
+    # Ed25519 cosignature would cover words of a stranger's choosing.
+    if submission.checkpoint.extensions and all(
+        v.key.type == SignatureType.COSIGNATURE_MLDSA44 for v in verified
+    ):
+        raise UnsignedExtensions(submission.checkpoint.origin)
     return tuple(v.signature for v in verified)
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from witness.core import refusals
 from witness.core.refusals import CoreError, Overloaded, StaleOldSize, Unavailable
 
 if TYPE_CHECKING:
-    from witness.core.wire import Core
+    from witness.core.wire import Core, CoreStatus
 
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
@@ -42,6 +42,7 @@ STATUS: dict[type[CoreError], int] = {
     # trusted key but the signature itself fails to verify
     refusals.NoTrustedSignature: 403,
     refusals.InvalidSignature: 403,
+    refusals.UnsignedExtensions: 403,
     # SPEC tlog-witness: The old size MUST be equal to or lower than the checkpoint size. Otherwise, the
     # witness MUST respond with a "400 Bad Request" HTTP status code.
     refusals.OldSizeTooLarge: 400,
@@ -100,6 +101,14 @@ class Reply:
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
     outcome: str = OK
+
+
+class HasStatus(Protocol):
+    """The one thing that health asks of the core."""
+
+    async def status(self) -> CoreStatus:
+        """How the core is."""
+        ...
 
 
 def text(status: int, line: str, outcome: str, *headers: tuple[str, str]) -> Reply:
@@ -171,7 +180,7 @@ async def checkpoint(core: Core, origin_hash: str, if_none_match: str | None = N
     return Reply(200, TEXT, note, headers)
 
 
-async def healthz(core: Core) -> Reply:
+async def healthz(core: HasStatus) -> Reply:
     """`GET /healthz`: 200 once the core answers, whatever it answers.
 
     Raises:
@@ -181,7 +190,7 @@ async def healthz(core: Core) -> Reply:
     return Reply(200, TEXT, b"ok\n", (("Cache-Control", "no-store"),))
 
 
-async def readyz(core: Core) -> Reply:
+async def readyz(core: HasStatus) -> Reply:
     """`GET /readyz`: 200 while the core would sign, else 503 with one line for each reason.
 
     Raises:

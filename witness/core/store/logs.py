@@ -17,6 +17,7 @@ from witness.core.store.base import CosignedHead, Head, LogRecord, StoreError
 from witness.core.store.sqlite import connect, load_logs
 from witness.tlog.checkpoint import origin_hash
 from witness.tlog.note import SignatureType, VerifierKey
+from witness.tlog.signature import is_usable_key
 
 LOG_KEY_TYPES = frozenset(
     {SignatureType.ED25519, SignatureType.ECDSA, SignatureType.RFC6962, SignatureType.COSIGNATURE_MLDSA44}
@@ -99,6 +100,11 @@ class LogBook:
                 raise LogKeyRefused(
                     f"{key.name}+{key.key_id.hex()} has type 0x{key.type:02x}, which logs do not sign with",
                     "a type 0x04 key is a witness's; a log's vkey has type 0x01, 0x02, 0x05 or 0x06",
+                )
+            if not is_usable_key(key):
+                raise LogKeyRefused(
+                    f"{key.name}+{key.key_id.hex()} is no key that could ever verify a signature",
+                    "copy the vkey again from where the log publishes it",
                 )
         execute = self._connection.execute
         row = execute("SELECT id FROM logs WHERE origin = ?", (origin,)).fetchone()
