@@ -73,7 +73,7 @@ def run(options: argparse.Namespace, folder: Path) -> Report:
     )
     if bench.generator:
         report.notes.append(
-            f"The load generator itself took {statistics.median(bench.generator):.1f} µs of CPU a request "
+            f"The load generator itself took {statistics.median(bench.generator):.1f} µs of CPU a request above 1000/s "
             f"(largest of all rounds {max(bench.generator):.1f}); it shares the cores with the server."
         )
     report.notes.append(f"{bench.checked} sampled answers were verified with the witness's keys.")

@@ -24,14 +24,16 @@ from benchmarks.measure import Memory, Probe, Shim, memory, tree
 # -- the names of the witness under test ---------------------------------------------------------
 ENTRY = "from witness.cli.main import main; main()"
 NAME = "bench.example/witness"
-SETTING_ALGORITHMS = ("keys", "algorithms")
+CONFIGURATION = "witness.yaml"
+INIT_ALGORITHM = "--algorithm"  # repeatable
+PASSPHRASE_VARIABLE = "WITNESS_PASSPHRASE"
 SETTING_MAX_BATCH = ("core", "max_batch")
 ED25519 = ("ed25519",)
 BOTH = ("ed25519", "ml-dsa-44")
 HEALTH = "/healthz"
 # ------------------------------------------------------------------------------------------------
 
-START_SECONDS = 60.0
+START_SECONDS = 30.0
 STOP_SECONDS = 30.0
 
 
@@ -69,7 +71,7 @@ def wait_until_healthy(process: subprocess.Popen[bytes], port: int, path: str, l
 
 def last_words(log: Path) -> str:
     text = log.read_text(errors="replace") if log.exists() else ""
-    return " | ".join(text.strip().splitlines()[-6:])
+    return " / ".join(text.strip().splitlines()[-6:])
 
 
 @dataclass
@@ -95,10 +97,11 @@ class Server:
     def launch(self, argv: list[str], health: str, environment: dict[str, str]) -> float:
         """Starts `argv`; returns the seconds until it answered."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        inherited = {k: v for k, v in os.environ.items() if k != PASSPHRASE_VARIABLE}
         begun = time.perf_counter()
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                argv, cwd=self.folder, env={**os.environ, **environment}, stdout=output, stderr=output
+                argv, cwd=self.folder, env={**inherited, **environment}, stdout=output, stderr=output
             )
         try:
             wait_until_healthy(self.process, self.port, health, self.log)
@@ -149,7 +152,9 @@ class OurWitness(Server):
         return [sys.executable, "-c", ENTRY, "--state", str(self._state), *arguments]
 
     def _do(self, *arguments: str) -> str:
-        done = subprocess.run(self._command(*arguments), capture_output=True, text=True, check=False)
+        environment = {k: v for k, v in os.environ.items() if k != PASSPHRASE_VARIABLE}
+        argv = self._command(*arguments)
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ServerFailed(f"{self.name}: witness {' '.join(arguments)}: {done.stderr.strip()[-500:]}")
         return done.stdout
@@ -158,21 +163,21 @@ class OurWitness(Server):
         """Makes the state folder anew, with all logs."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        self._do("init", "--name", NAME)
+        algorithms = self._settings.get("algorithms", BOTH)
+        self._do("init", "--name", NAME, *(part for each in algorithms for part in (INIT_ALGORITHM, each)))
         self._configure()
         begun = time.perf_counter()
         self._do("logs", "import", str(self._log_list))
         self.import_seconds = time.perf_counter() - begun
 
     def _configure(self) -> None:
-        path = self._state / "witness.yaml"
+        max_batch = self._settings.get("max_batch")
+        if max_batch is None:
+            return
+        path = self._state / CONFIGURATION
         settings = yaml.safe_load(path.read_text()) or {}
-        for key, name in ((SETTING_ALGORITHMS, "algorithms"), (SETTING_MAX_BATCH, "max_batch")):
-            value = self._settings.get(name)
-            if value is not None:
-                section = settings.get(key[0]) or {}
-                section[key[1]] = list(value) if isinstance(value, tuple) else value
-                settings[key[0]] = section
+        section, key = SETTING_MAX_BATCH
+        settings[section] = {**(settings.get(section) or {}), key: max_batch}
         path.write_text(yaml.safe_dump(settings, sort_keys=False))
 
     def start(self) -> float:
