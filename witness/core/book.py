@@ -25,16 +25,30 @@ class LogState:
     that each is judged against the state the one before it left.
     """
 
-    __slots__ = ("busy", "disabled", "head", "keys", "log_id", "origin", "waiting")
+    __slots__ = ("_keys", "_vkeys", "busy", "disabled", "head", "log_id", "origin", "waiting")
 
     def __init__(self, log_id: int, origin: str) -> None:
         self.log_id = log_id
         self.origin = origin
-        self.keys: tuple[VerifierKey, ...] = ()
+        self._vkeys: tuple[str, ...] = ()
+        self._keys: tuple[VerifierKey, ...] | None = ()
         self.disabled = False
         self.head: Head | None = None
         self.busy = False
         self.waiting: deque[Request] | None = None
+
+    @property
+    def keys(self) -> tuple[VerifierKey, ...]:
+        """The keys trusted for the log. Parsed when first needed: most logs of a long list are quiet."""
+        keys = self._keys
+        if keys is None:
+            keys = self._keys = tuple(parse_vkey(text) for text in self._vkeys)
+            self._vkeys = ()
+        return keys
+
+    def trust(self, vkeys: tuple[str, ...]) -> None:
+        """Sets the keys trusted for the log, as text that was parsed once when it was stored."""
+        self._vkeys, self._keys = vkeys, None
 
 
 class LogBook:
@@ -70,7 +84,7 @@ class LogBook:
             log = self._logs.get(record.origin)
             if log is None:
                 log = self._logs[record.origin] = LogState(record.log_id, record.origin)
-            log.keys = tuple(parse_vkey(text) for text in record.vkeys)
+            log.trust(record.vkeys)
             log.disabled = record.disabled
             if not log.busy and head != log.head:
                 self.moved(log, head)

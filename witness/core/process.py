@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -114,6 +115,7 @@ async def serve(settings: CoreSettings, ready: Callable[[], None], stop: asyncio
             limits = Limits(settings.max_batch, settings.max_pending, settings.judge_threads)
             witness = Witness(store, Cosigner(keystore.signers()), limits=limits)
             await witness.start()
+            gc.freeze()  # what was loaded stays: the collector need not walk 100,000 logs again and again
             reporter = StatusReporter(identity.name, witness, keystore, selftests=selftests, started=started)
             server = CoreServer(witness, store, reporter, front_uids=settings.front_uids)
             await server.start(layout.core_socket)
