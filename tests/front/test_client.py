@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.front.fake_core import COSIGNATURES, LOG, STATUS, FakeCore, FakeServer, serving
-from witness.core.refusals import CoreUnreachable, InternalError, Overloaded, RootMismatch, StaleOldSize
+from witness.core.refusals import (
+    CoreError,
+    CoreUnreachable,
+    InternalError,
+    Overloaded,
+    RootMismatch,
+    StaleOldSize,
+)
 from witness.core.wire import MAX_REPLY, Changes, Core, Cursor, Kind, Verb, encode_error, encode_frame
 from witness.front import client as client_module
 from witness.front.client import CoreClient, connect_once
@@ -53,7 +60,7 @@ async def test_every_verb_comes_back_as_the_core_answered(path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [StaleOldSize(known=12), RootMismatch(origin="l", size=3), InternalError()])
-async def test_refusals_arrive_as_the_core_raised_them(path: Path, error: Exception) -> None:
+async def test_refusals_arrive_as_the_core_raised_them(path: Path, error: CoreError) -> None:
     async with serving(FakeCore(answer=error), path), running(path) as client:
         with pytest.raises(type(error)) as caught:
             await client.add_checkpoint(b"")
@@ -80,17 +87,17 @@ async def test_requests_of_one_turn_leave_in_one_write(path: Path, monkeypatch: 
     async with serving(FakeCore(), path) as server, running(path) as client:
         connection = client._connection
         assert connection is not None
-        transport = connection._transport
-        assert transport is not None
+        real = connection._transport
+        assert real is not None
         writes: list[bytes] = []
 
         class Counting:
             def __getattr__(self, name: str) -> object:
-                return getattr(transport, name)
+                return getattr(real, name)
 
             def write(self, data: bytes) -> None:
                 writes.append(data)
-                transport.write(data)
+                real.write(data)
 
         monkeypatch.setattr(connection, "_transport", Counting())
         await asyncio.gather(*(client.add_checkpoint(b"x") for _ in range(50)))
@@ -283,7 +290,7 @@ async def test_a_core_that_hangs_up_on_us_is_asked_ever_more_slowly(
 
     server = await loop.create_unix_server(HangUp, str(path))
     client = CoreClient(str(path))
-    monkeypatch.setattr(client_module.asyncio, "timeout", recording)
+    monkeypatch.setattr(asyncio, "timeout", recording)
     runs = asyncio.create_task(client.run())
     while len(delays) < 10:
         await asyncio.sleep(0)

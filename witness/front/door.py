@@ -87,8 +87,7 @@ class Door:
         reply = await self._post(ADD_CHECKPOINT, endpoints.add_checkpoint, body)
         if reply.outcome is endpoints.OK:
             # The core accepted the body, so this is where a configured origin stands in it.
-            start = body.find(b"\n\n") + 2
-            self._metrics.accepted(body[start : body.find(b"\n", start)])
+            self._metrics.accepted(_origin_line(body))
         return reply
 
     async def sign_subtree(self, body: bytes) -> Reply:
@@ -129,9 +128,8 @@ class Door:
         if level == logging.DEBUG:
             if isinstance(error, StaleOldSize):
                 # The caller's own words, unverified, escaped and cut: who it claims to be and what it asked.
-                head, _, rest = body.partition(b"\n")
-                origin = rest.partition(b"\n\n")[2] if not rest.startswith(b"\n") else rest[1:]
-                facts += f" asked={head[:40]!r} origin={origin.partition(b'\n')[0][:255]!r}"
+                asked = body.partition(b"\n")[0]
+                facts += f" asked={asked[:40]!r} origin={_origin_line(body)[:255]!r}"
             _log.debug("%s refused code=%s %s", endpoint, error.code, facts)
             return
         now = self._clock()
@@ -142,3 +140,9 @@ class Door:
             self._lines.clear()
         self._lines[key] = now
         _log.log(level, "%s refused code=%s %s", endpoint, error.code, facts)
+
+
+def _origin_line(body: bytes) -> bytes:
+    """The origin in an add-checkpoint body of the right form: the line after the first empty one."""
+    start = body.find(b"\n\n") + 2
+    return body[start : body.find(b"\n", start)]

@@ -59,7 +59,7 @@ _OTHER = "other"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a scrape reports besides the counters: the state at that moment. `core` and `logs` may be unknown."""
+    """What a scrape reports besides the counters: the state at that moment, as far as it is known."""
 
     connected: bool
     in_flight: int

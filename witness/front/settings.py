@@ -13,6 +13,17 @@ from typing import Any
 
 from witness.core.wire import MAX_BODY
 
+_LEAST = {
+    "body_timeout": 0.01,
+    "keep_alive": 0.01,
+    "drain_timeout": 0.01,
+    "max_in_flight": 1,
+    "max_reading": 1,
+    "max_origins": 0,
+    "page_logs": 0,
+}
+"""The least each number may be."""
+
 
 class InvalidSettings(ValueError):
     """A setting that cannot be what is meant; `setting` names it."""
@@ -120,15 +131,9 @@ class FrontSettings:
             raise InvalidSettings(
                 "body_limit", f"must be from 1 to {MAX_BODY} bytes, the most the core takes"
             )
-        for setting in ("body_timeout", "keep_alive", "drain_timeout"):
-            if getattr(self, setting) <= 0:
-                raise InvalidSettings(setting, "must be more than 0 seconds")
-        for setting in ("max_in_flight", "max_reading"):
-            if getattr(self, setting) < 1:
-                raise InvalidSettings(setting, "must be at least 1")
-        for setting in ("max_origins", "page_logs"):
-            if getattr(self, setting) < 0:
-                raise InvalidSettings(setting, "must not be negative")
+        for setting, least in _LEAST.items():
+            if getattr(self, setting) < least:
+                raise InvalidSettings(setting, f"must be at least {least:g}")
 
     def to_json(self) -> str:
         """The settings as one line of JSON, which `from_json` reads."""
