@@ -34,6 +34,7 @@ class CountingSource:
         self.log = log
         self.checkpoints = 0
         self.proofs: list[tuple[int, int]] = []
+        self.old_roots: list[bytes | None] = []
         self.checkpoint_fails: Exception | None = None
         self.proof_fails: Exception | None = None
         self.served: bytes | None = None  # instead of the log's checkpoint
@@ -48,6 +49,7 @@ class CountingSource:
         self, old_size: int, checkpoint: Checkpoint, old_root: bytes | None = None
     ) -> tuple[bytes, ...]:
         self.proofs.append((old_size, checkpoint.size))
+        self.old_roots.append(old_root)
         if self.proof_fails is not None:
             raise self.proof_fails
         return self.log.proof(old_size, checkpoint.size)
@@ -120,6 +122,8 @@ async def test_learns_the_cores_size_once_and_proves_from_there() -> None:
     bench.log.append(1)
     await bench.poll()
     assert [submission.old_size for submission in bench.core.submissions] == [0, 3, 5]
+    # The root that was cosigned here is known, and may spare the source a request; the core's is not.
+    assert bench.source.old_roots == [None, bench.log.root(5)]
 
 
 async def test_a_checkpoint_that_another_feeder_brought_needs_no_proof() -> None:

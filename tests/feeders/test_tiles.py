@@ -181,6 +181,7 @@ async def test_a_forks_good_proof_is_handed_on(family: str, old: int, fetch: Htt
         source = make_source(family, server.url(family), fetch)
         proof = await source.fetch_consistency_proof(old, fork.value(), seen.root(old))
         assert proof == fork.proof(old)
+        assert len(server.requests) == len(set(server.requests)), "a tile was fetched twice"
         with pytest.raises(merkle.InvalidProof):
             merkle.verify_consistency(old, 600, seen.root(old), fork.root(), proof)
 
