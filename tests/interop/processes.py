@@ -84,7 +84,7 @@ class Program:
             )
 
     def await_url(self, url: str) -> None:
-        """Waits until `url` answers 200; fails with the program's output when it ends before that."""
+        """Waits until `url` answers 200; else ends the program and fails with what it printed."""
 
         def ready() -> bool | None:
             code = self.process.poll()
@@ -95,7 +95,11 @@ class Program:
             except (OSError, http.client.HTTPException):
                 return None
 
-        poll(f"200 from {url}", ready)
+        try:
+            poll(f"200 from {url}", ready)
+        except BaseException:
+            self.kill()
+            raise
 
     def said(self) -> str:
         """The last of what the program printed."""
