@@ -17,7 +17,7 @@ from witness.core.store.logs import LogBook
 @click.argument("origin")
 @json_option
 @pass_layout
-def checkpoint(layout: StateLayout, origin: str, as_json: bool) -> None:  # noqa: FBT001
+def checkpoint(layout: StateLayout, origin: str, *, as_json: bool) -> None:
     """Print a log's latest cosigned checkpoint, as monitors get it."""
     with LogBook(existing(layout).database) as book:
         known(book, origin)

@@ -91,7 +91,9 @@ def _refuse_existing(layout: StateLayout) -> None:
     if root.is_dir():
         other = sorted(path.name for path in root.iterdir() if path.name not in _IGNORED)
         if other:
-            raise Failure(f"{root} is not empty: {other[0]} stands there", "name a folder that is new or empty")
+            raise Failure(
+                f"{root} is not empty: {other[0]} stands there", "name a folder that is new or empty"
+            )
     elif root.exists() or root.is_symlink():
         raise Failure(f"{root} is not a folder", "name a folder that is new or empty")
 
@@ -143,11 +145,7 @@ def _move_contents(built: Path, root: Path) -> None:
     moved: list[Path] = []
     try:
         for path in sorted(built.iterdir(), key=lambda path: path.name == database):
-            place = root / path.name
-            if place.exists():  # another init was faster
-                raise Failure(f"{place} was made by somebody else meanwhile")
-            path.rename(place)
-            moved.append(place)
+            moved.append(_move(path, root / path.name))  # noqa: PERF401 - what has moved is known at a fault
         built.rmdir()
         with suppress(PermissionError):  # a volume's root may belong to somebody else
             root.chmod(0o700)
@@ -157,6 +155,12 @@ def _move_contents(built: Path, root: Path) -> None:
         raise
     assert is_present(target)
     _sync_folder(root)
+
+
+def _move(path: Path, place: Path) -> Path:
+    if place.exists():  # another init was faster
+        raise Failure(f"{place} was made by somebody else meanwhile")
+    return path.rename(place)
 
 
 def _remove(path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -77,34 +77,38 @@ def one_line(text: str) -> str:
 class Commands(click.Group):
     """A group whose `main` turns every foreseeable fault into its lines and exit code."""
 
-    def main(self, *args: object, **options: object) -> NoReturn:  # type: ignore[override]
+    def main(self, *args: Any, **options: Any) -> NoReturn:
         """Runs the command line and exits; see `click.BaseCommand.main`."""
         options["standalone_mode"] = False
         raise SystemExit(self._run(args, options))
 
-    def _run(self, args: tuple[object, ...], options: dict[str, object]) -> int:
+    def _run(self, args: tuple[Any, ...], options: dict[str, Any]) -> int:
         try:
-            answer = super().main(*args, **options)  # type: ignore[call-overload]
-        except click.exceptions.NoArgsIsHelpError as help_:
-            click.echo(help_.ctx.get_help() if help_.ctx else help_.format_message(), err=True)
+            answer = super().main(*args, **options)
+        except click.exceptions.NoArgsIsHelpError as asked:
+            click.echo(asked.format_message(), err=True)
             return USAGE
-        except click.UsageError as error:
-            path = error.ctx.command_path if error.ctx else "witness"
-            say_error(error.format_message(), f"{path} --help shows how it is called")
-            return USAGE
-        except click.ClickException as error:
-            say_error(error.format_message())
-            return WORLD
-        except (click.Abort, KeyboardInterrupt):
-            say_error("interrupted")
-            return WORLD
         except BrokenPipeError:
             return WORLD  # whoever read our output has gone; there is nobody to tell
+        except (click.ClickException, click.Abort, KeyboardInterrupt) as error:
+            failure = _of_click(error)
         except FORESEEN as error:
             failure = foreseen(error)
-            say_error(failure.reason, failure.hint)
-            return failure.code
-        return answer if isinstance(answer, int) else 0
+        else:
+            return answer if isinstance(answer, int) else 0
+        say_error(failure.reason, failure.hint)
+        return failure.code
+
+
+def _of_click(error: click.ClickException | click.Abort | KeyboardInterrupt) -> Failure:
+    match error:
+        case click.UsageError():
+            path = error.ctx.command_path if error.ctx else "witness"
+            return WrongUsage(error.format_message(), f"{path} --help shows how it is called")
+        case click.ClickException():
+            return Failure(error.format_message())
+        case _:
+            return Failure("interrupted")
 
 
 def foreseen(error: Foreseen) -> Failure:
@@ -114,18 +118,21 @@ def foreseen(error: Foreseen) -> Failure:
             return error
         case StoreError() | KeystoreError():
             return Failure(error.reason, error.hint)
-        case CoreError():
-            return Failure(str(error))
-        case PermissionError():
-            return Failure(
-                f"{_where(error)}: permission denied", "run it as the user that owns the state folder"
-            )
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            return Failure(f"{_where(error)}: no space left", "free some space; nothing was changed")
-        case OSError():
-            return Failure(f"{_where(error)}: {error.strerror or error}")
         case sqlite3.Error():
             return _database_failure(error)
+        case OSError():
+            return _system_failure(error)
+        case _:
+            return Failure(str(error))
+
+
+def _system_failure(error: OSError) -> Failure:
+    reason = f"{_where(error)}: {error.strerror or error}"
+    if isinstance(error, PermissionError):
+        return Failure(reason, "run it as the user that owns the state folder")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure(reason, "free some space; nothing was changed")
+    return Failure(reason)
 
 
 def _where(error: OSError) -> str:

@@ -20,6 +20,7 @@ from witness.core.process import read_passphrase
 from witness.core.settings import CoreSettings
 from witness.tlog.note import MalformedSignerKey, parse_signer_key
 
+
 @click.command()
 @click.option("--name", required=True, help="The name in its vkeys: a host name of yours and a path.")
 @click.option(
@@ -52,12 +53,14 @@ from witness.tlog.note import MalformedSignerKey, parse_signer_key
 @pass_layout
 def init(
     layout: StateLayout,
+    /,
+    *,
     name: str,
     logs: str,
     algorithms: tuple[str, ...],
     import_key: Path | None,
     passphrase_file: Path | None,
-    as_json: bool,  # noqa: FBT001 - click's way to hand a flag over
+    as_json: bool,
 ) -> None:
     """Make a witness: its state folder with configuration, database and keys.
 
@@ -103,7 +106,9 @@ def init(
     for vkey in created.vkeys:
         click.echo(str(vkey))
     count = len(created.imported.added)
-    click.echo(f"made witness {name} with {count} {'log' if count == 1 else 'logs'} in {layout.root}", err=True)
+    click.echo(
+        f"made witness {name} with {count} {'log' if count == 1 else 'logs'} in {layout.root}", err=True
+    )
 
 
 def _passphrase(layout: StateLayout, file: Path | None) -> str | None:

@@ -21,7 +21,7 @@ def keys() -> None:
 @keys.command(name="list")
 @json_option
 @pass_layout
-def list_(layout: StateLayout, as_json: bool) -> None:  # noqa: FBT001
+def list_(layout: StateLayout, *, as_json: bool) -> None:
     """Print the vkeys, one a line; with --json, their states too.
 
     The state is the running core's word (ready, locked, absent, hung or refused), or "not running".

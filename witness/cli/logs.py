@@ -45,14 +45,18 @@ class _Wish:
 @logs.command()
 @click.argument("vkeys", metavar="VKEY…", nargs=-1, required=True)
 @click.option("--origin", help="The checkpoint origin; without it, the vkeys' name.")
-@click.option("--feeder", metavar="KIND", type=click.Choice(FEEDERS), help=f"How to poll it: {', '.join(FEEDERS)}.")
+@click.option(
+    "--feeder", metavar="KIND", type=click.Choice(FEEDERS), help=f"How to poll it: {', '.join(FEEDERS)}."
+)
 @click.option("--url", help="Where to poll it.")
 @click.option("--interval", metavar="SECONDS", type=click.FloatRange(1, 86400), help="Time between polls.")
 @click.option("--qpd", metavar="N", type=click.IntRange(1, MAX_QPD), help="Requests a day it declares.")
 @click.option("--contact", metavar="C", help="How to reach the log's operator.")
 @json_option
 @pass_layout
-def add(layout: StateLayout, vkeys: tuple[str, ...], origin: str | None, as_json: bool, **wish: Any) -> None:  # noqa: FBT001
+def add(
+    layout: StateLayout, /, vkeys: tuple[str, ...], origin: str | None, *, as_json: bool, **wish: Any
+) -> None:
     """Add a log, or further keys of a known one.
 
     Several VKEYs are keys of one log. Given settings replace those of a known log; others stay.
@@ -60,12 +64,11 @@ def add(layout: StateLayout, vkeys: tuple[str, ...], origin: str | None, as_json
     keys = tuple(_parse_key(vkey) for vkey in dict.fromkeys(vkeys))
     name = _origin(origin, keys)
     settings = _settings(_Wish(**wish))
-    with LogBook(existing(layout).database) as book:
-        with book.transaction():
-            added = book.add(name, keys, settings, source="cli", now=int(time.time()))
-            record, _ = book.get(name)
-            if record.feeder != "none" and record.url is None:
-                raise WrongUsage(f"the feeder {record.feeder} needs --url", "give the log's address with --url")
+    with LogBook(existing(layout).database) as book, book.transaction():
+        added = book.add(name, keys, settings, source="cli", now=int(time.time()))
+        record, _ = book.get(name)
+        if record.feeder != "none" and record.url is None:
+            raise WrongUsage(f"the feeder {record.feeder} needs --url")
     _warn_not_built(record)
     if as_json:
         new_keys = [str(key) for key in added.new_keys]
@@ -83,7 +86,7 @@ def add(layout: StateLayout, vkeys: tuple[str, ...], origin: str | None, as_json
 @click.argument("file", type=click.Path(path_type=Path))
 @json_option
 @pass_layout
-def import_(layout: StateLayout, file: Path, as_json: bool) -> None:  # noqa: FBT001
+def import_(layout: StateLayout, file: Path, *, as_json: bool) -> None:
     """Add the logs of a list: logs/v0, or a YAML list (ours or omniwitness's).
 
     Only ever adds. A log that is known stays as it is; where the list shows another key for it, that is told
@@ -117,7 +120,7 @@ def import_(layout: StateLayout, file: Path, as_json: bool) -> None:  # noqa: FB
 @logs.command(name="list")
 @json_option
 @pass_layout
-def list_(layout: StateLayout, as_json: bool) -> None:  # noqa: FBT001
+def list_(layout: StateLayout, *, as_json: bool) -> None:
     """List the logs with their latest cosigned sizes."""
     with LogBook(existing(layout).database) as book:
         found = list(book.all())
@@ -144,7 +147,7 @@ def list_(layout: StateLayout, as_json: bool) -> None:  # noqa: FBT001
 @click.argument("origin")
 @json_option
 @pass_layout
-def show(layout: StateLayout, origin: str, as_json: bool) -> None:  # noqa: FBT001
+def show(layout: StateLayout, origin: str, *, as_json: bool) -> None:
     """Show one log: keys, settings, latest cosigned checkpoint."""
     with LogBook(existing(layout).database) as book:
         record, head = known(book, origin)

@@ -37,7 +37,10 @@ def tell_import(imported: Imported) -> None:
         "changed key",
     )
     _warn(
-        (f"{each.origin}: {each.vkey}: another key of its name and key ID stands before it" for each in imported.clashes),
+        (
+            f"{each.origin}: {each.vkey}: another key of its name and key ID stands before it"
+            for each in imported.clashes
+        ),
         len(imported.clashes),
         "skipped",
     )

@@ -20,15 +20,20 @@ _MAX_STATUS: Final = 64 * 1024 * 1024
 _OK: Final = 200
 
 
+async def ask_status(layout: StateLayout) -> CoreStatus:
+    """How the core is.
+
+    Raises:
+        CoreError: no core answers at the folder's socket.
+    """
+    async with connect_once(str(layout.core_socket), deadline=DEADLINE) as core:
+        return await core.status()
+
+
 def core_status(layout: StateLayout) -> CoreStatus | None:
     """How the core is; None where no core answers at the folder's socket."""
-
-    async def ask() -> CoreStatus:
-        async with connect_once(str(layout.core_socket), deadline=DEADLINE) as core:
-            return await core.status()
-
     try:
-        return asyncio.run(ask())
+        return asyncio.run(ask_status(layout))
     except CoreError:
         return None
 

@@ -86,7 +86,8 @@ def _check_depth(data: bytes, loader: type[yaml.SafeLoader]) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                raise YamlFault(event.start_mark.line + 1, "", "nested too deeply")
+                line = event.start_mark.line + 1 if event.start_mark else 0
+                raise YamlFault(line, "", "nested too deeply")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 

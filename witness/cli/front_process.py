@@ -1,0 +1,254 @@
+"""`python -m witness.cli.front_process`: the front's process, which is all that talks to the world.
+
+Its standard input brings one line, the settings (`FrontProcessSettings.to_json`), and then stays open as its
+life line: at end of file whoever started it is gone, and it ends too. Its standard output carries one line,
+`{"ready": true, "listening": […]}` or `{"error": …, "hint": …}`; its log goes to standard error.
+
+Rules of this file:
+
+- Nothing of the store, of keys or of YAML is imported here: the process could not reach them, and would pay
+  for them in memory.
+- At the end nothing new is taken, what was accepted is answered, what was cosigned is published, and only
+  then is the core let go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import uvloop
+from prometheus_client import CollectorRegistry
+
+import witness
+from distributor.http import HttpTarget, open_session
+from distributor.protocol import Target
+from distributor.publisher import Publisher
+from distributor.static import StaticTarget
+from feeders.fetch import HttpFetch
+from feeders.kinds import NOT_POLLED, sources
+from feeders.loop import FeederPool, LoopSettings
+from feeders.poll import FeedLog
+from witness.cli.front_settings import BadSettings, FrontProcessSettings
+from witness.core.refusals import CoreError
+from witness.core.wire import LogInfo
+from witness.front.client import CoreClient
+from witness.front.service import CannotListen, FrontService
+from witness.tlog.checkpoint import origin_hash
+from witness.tlog.note import MalformedVKey, parse_vkey
+
+RECONCILE_SECONDS: Final = 0.5
+"""How often the core is asked which logs are new: what an operator adds is polled within a second."""
+CONNECT_SECONDS: Final = 10.0
+"""How long readiness waits for the core, which was ready before we were started."""
+
+_log = logging.getLogger("witness.front")
+
+
+def main() -> int:
+    """Runs the front; returns the process's exit status."""
+    try:
+        settings = FrontProcessSettings.from_json(sys.stdin.readline())
+    except BadSettings as error:
+        return _fail(str(error))
+    logging.basicConfig(
+        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(settings))
+    except ExceptionGroup as group:
+        refused = _cannot_listen(group)
+        if refused is None:
+            raise
+        return _fail(str(refused), _hint(refused))
+    return 0
+
+
+def _cannot_listen(group: BaseExceptionGroup[Exception]) -> CannotListen | None:
+    """The one error that can be foreseen, if it is the only one that the task groups gathered."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        if len(found.exceptions) != 1:
+            return None
+        found = found.exceptions[0]
+    return found if isinstance(found, CannotListen) else None
+
+
+async def _run(settings: FrontProcessSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_reader(0, _life_line, stop)
+    core = CoreClient(settings.front.core_socket)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(core.run(), name="core client")
+        async with _feeding(settings, core) as pool, _publishing(settings, core) as publisher:
+            service = FrontService(
+                settings.front,
+                core,
+                CollectorRegistry(),
+                feeder_states=pool.states if pool is not None else dict,
+                publisher_states=publisher.states if publisher is not None else tuple,
+            )
+            async with asyncio.TaskGroup() as chores:
+                tasks = [chores.create_task(_announce(service, core), name="announcement")]
+                if publisher is not None:
+                    tasks.append(chores.create_task(publisher.run(), name="publisher"))
+                feeding: list[asyncio.Task[None]] = []
+                if pool is not None:
+                    feeding = [
+                        chores.create_task(pool.run(), name="feeders"),
+                        chores.create_task(_reconcile(core, pool, settings), name="reconcile"),
+                    ]
+                chores.create_task(_on(stop, feeding), name="end of feeding")
+                await service.run(stop)
+                # Only now, so that what was cosigned for the last requests is published too.
+                for task in tasks:
+                    task.cancel()
+        await core.close()
+
+
+async def _on(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+    await stop.wait()
+    for task in tasks:
+        task.cancel()
+
+
+def _life_line(stop: asyncio.Event) -> None:
+    if not os.read(0, 4096):
+        asyncio.get_running_loop().remove_reader(0)
+        stop.set()
+
+
+async def _announce(service: FrontService, core: CoreClient) -> None:
+    """Says that the front is ready: its listeners are up and the core is connected."""
+    listening = await service.listening()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await core.wait_connected()
+    _say({"ready": True, "listening": [bound.url for bound in listening if bound.public]})
+
+
+# --- Feeders ---
+
+
+@contextlib.asynccontextmanager
+async def _feeding(settings: FrontProcessSettings, core: CoreClient) -> AsyncIterator[FeederPool | None]:
+    """The pool of feeders, and the HTTP session that all of them share."""
+    feeders = settings.feeders
+    if not feeders.enabled:
+        yield None
+        return
+    connector = aiohttp.TCPConnector(limit=feeders.concurrency, limit_per_host=feeders.per_host)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        fetch = HttpFetch(session, _user_agent(settings))
+        loop_settings = LoopSettings(refresh=feeders.refresh, concurrency=feeders.concurrency)
+        yield FeederPool(sources(fetch), core.add_checkpoint, settings=loop_settings)
+
+
+def _user_agent(settings: FrontProcessSettings) -> str:
+    """Who asks a log's server, and where to complain."""
+    about = settings.front.about
+    whom = "; ".join(part for part in (settings.front.name, about.contact) if part)
+    printable = "".join(c for c in whom if c.isascii() and c.isprintable() and c not in "()\\")
+    return f"tlog-witness/{witness.__version__} ({printable})"
+
+
+async def _reconcile(core: CoreClient, pool: FeederPool, settings: FrontProcessSettings) -> None:
+    """Keeps the pool in step with the logs that the core has configured."""
+    polled: dict[str, FeedLog] = {}
+    change = 0
+    while True:
+        try:
+            page = await core.logs(change)
+        except CoreError as error:
+            _log.debug("the logs cannot be asked for: %s", error)
+            await asyncio.sleep(RECONCILE_SECONDS)
+            continue
+        change = page.change
+        if page.logs:
+            for info in page.logs:
+                log = _feed_log(info, settings.feeders.interval)
+                if log is not None:
+                    polled[info.origin] = log
+                else:
+                    polled.pop(info.origin, None)
+            pool.reconcile(polled.values())
+        if not page.more:
+            await asyncio.sleep(RECONCILE_SECONDS)
+
+
+def _feed_log(info: LogInfo, interval: float) -> FeedLog | None:
+    """The log as a feeder wants it; None where there is nothing to poll."""
+    if info.disabled or info.feeder == NOT_POLLED:
+        return None
+    if info.url is None:
+        _log.warning("not polled origin=%r: it has the feeder %s and no url", info.origin, info.feeder)
+        return None
+    try:
+        vkeys = tuple(parse_vkey(vkey) for vkey in info.vkeys)
+    except MalformedVKey as error:
+        _log.error("not polled origin=%r: its vkey is malformed: %s", info.origin, error.reason)
+        return None
+    return FeedLog(info.origin, vkeys, info.feeder, info.url, info.interval or interval)
+
+
+# --- Publishing ---
+
+
+@contextlib.asynccontextmanager
+async def _publishing(settings: FrontProcessSettings, core: CoreClient) -> AsyncIterator[Publisher | None]:
+    """The publisher to all targets, and the HTTP session that they share."""
+    async with contextlib.AsyncExitStack() as stack:
+        name = settings.front.name
+        targets: list[Target] = []
+        if settings.distributors:
+            session = await stack.enter_async_context(open_session())
+            targets += [HttpTarget(each.url, name, session, name=each.name) for each in settings.distributors]
+        if settings.static_dir is not None:
+            targets.append(StaticTarget(Path(settings.static_dir), name))
+
+        async def checkpoint(origin: str) -> bytes:
+            return await core.checkpoint(origin_hash(origin))
+
+        yield Publisher(core.changes, checkpoint, targets) if targets else None
+
+
+# --- The one line ---
+
+
+def _hint(error: BaseException) -> str:
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
+        return (
+            "another program listens there: stop it, or give another address with --listen or in witness.yaml"
+        )
+    if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EADDRNOTAVAIL):
+        return "choose another address with listen in witness.yaml or --listen"
+    return ""
+
+
+def _fail(error: str, hint: str = "") -> int:
+    _say({"error": error, "hint": hint})
+    return 3
+
+
+def _say(line: dict[str, object]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(line), flush=True)  # noqa: T201 - this line is the interface to whoever started us
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""`witness run`: the daemon, in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from witness.cli.config import Config, beside
+from witness.cli.errors import Failure, WrongUsage, say_error, say_warning
+from witness.cli.front_settings import DistributorSettings, FeederSettings, FrontProcessSettings
+from witness.cli.output import plural
+from witness.cli.running import ask_status
+from witness.cli.state import existing, pass_layout, read_config
+from witness.cli.supervisor import GaveUp, Program, StartFailed, python, supervise
+from witness.core.keystore import softkey
+from witness.core.layout import StateLayout
+from witness.core.refusals import CoreError
+from witness.core.settings import CoreSettings
+from witness.core.store.logs import LogBook
+from witness.front.settings import About, FrontSettings, InvalidSettings, parse_address
+
+
+@click.command()
+@click.option(
+    "--listen", metavar="HOST:PORT", help="Where the HTTP endpoints listen, instead of witness.yaml's."
+)
+@pass_layout
+def run(layout: StateLayout, listen: str | None) -> None:
+    """Run the witness until SIGTERM or Ctrl-C, which finish what is in flight."""
+    config = read_config(existing(layout))
+    if listen is not None:
+        try:
+            parse_address(listen, "--listen")
+        except InvalidSettings as error:
+            raise WrongUsage(str(error)) from error
+    _check_state(layout, config)
+    core = Program("core", python("witness.core"), core_settings(layout, config).to_json(), os.environ)
+    front = Program(
+        "front",
+        python("witness.cli.front_process"),
+        front_settings(layout, config, listen).to_json(),
+        _front_environ(config, os.environ),
+    )
+
+    async def started(ready: dict[str, Any]) -> None:
+        await _introduce(layout, config, ready)
+
+    try:
+        clean = asyncio.run(supervise(core, front, started=started, say=_say))
+    except StartFailed as error:
+        raise Failure(error.reason, error.hint) from error
+    except GaveUp as error:
+        raise Failure(str(error), "its last lines above say why") from error
+    if not clean:
+        raise Failure("the witness did not end in time and was killed; its state is whole")
+
+
+def core_settings(layout: StateLayout, config: Config) -> CoreSettings:
+    """What the core is told."""
+    keys, core = config.keys, config.core
+    file = keys.passphrase_file
+    return CoreSettings(
+        state_dir=str(layout.root),
+        max_batch=core.max_batch,
+        max_pending=core.max_pending,
+        judge_threads=core.judge_threads,
+        passphrase_env=keys.passphrase_env,
+        passphrase_file=str(beside(layout.config, file)) if file is not None else None,
+        log_level=config.log.level,
+    )
+
+
+def front_settings(layout: StateLayout, config: Config, listen: str | None) -> FrontProcessSettings:
+    """What the front is told; `listen` overrides the configuration's."""
+    about = config.about
+    feeders = config.feeders
+    front = FrontSettings(
+        name=config.name,
+        core_socket=str(layout.core_socket),
+        operator_socket=str(layout.front_socket),
+        listen=(listen or config.listen,),
+        operator_listen=(config.operator_listen,) if config.operator_listen else (),
+        prefix=config.path_prefix,
+        about=About(
+            operator=about.operator or "",
+            contact=about.contact or "",
+            submission_url=(about.submission_url or "").rstrip("/"),
+            monitoring_url=(about.monitoring_url or "").rstrip("/"),
+            lists=about.lists,
+            cadence=about.cadence or "",
+            more=tuple((fact.title, fact.text) for fact in about.more),
+        ),
+    )
+    static = config.static.dir
+    return FrontProcessSettings(
+        front=front,
+        feeders=FeederSettings(
+            feeders.enabled, feeders.interval, feeders.refresh, feeders.concurrency, feeders.per_host
+        ),
+        distributors=tuple(DistributorSettings(each.url, each.name) for each in config.distributors),
+        static_dir=str(beside(layout.config, static)) if static is not None else None,
+        log_level=config.log.level,
+    )
+
+
+def _front_environ(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
+    """The front's environment: ours without the passphrase, which is none of its business."""
+    return {name: value for name, value in environ.items() if name != config.keys.passphrase_env}
+
+
+def _check_state(layout: StateLayout, config: Config) -> None:
+    """Finds out what can be told before any process is started."""
+    with LogBook(layout.database):  # a missing or foreign database has its own words
+        pass
+    public = softkey.read_public(layout.softkey)
+    if public.name != config.name:
+        raise Failure(
+            f"{layout.config} names the witness {config.name!r}, and its keys are {public.name!r}'s",
+            f"write name: {public.name}; another name is another witness, made by witness init",
+        )
+    held = tuple(softkey.algorithm_of(vkey) for vkey in public.vkeys)
+    wanted = config.keys.algorithms
+    if wanted is not None and set(wanted) != set(held):
+        raise Failure(
+            f"keys.algorithms says {', '.join(wanted)}, and the key file holds {', '.join(held)}",
+            "keys are made by witness init; make keys.algorithms say what the key file holds",
+        )
+
+
+async def _introduce(layout: StateLayout, config: Config, ready: dict[str, Any]) -> None:
+    """One line on stdout for each thing an operator needs at a start; warnings go to stderr."""
+    try:
+        status = await ask_status(layout)
+    except CoreError as error:  # it died at this moment, and is being started anew
+        say_warning(f"the core does not answer yet: {error}")
+        return
+    click.echo(f"witness {status.name}")
+    for key in status.keys:
+        click.echo(f"vkey    {key.vkey}")
+    for url in ready.get("listening", ()):
+        click.echo(f"page    {url}{config.path_prefix}/")
+    click.echo(f"logs    {plural(status.logs, 'log', 'logs')}, {status.heads} cosigned so far")
+    click.echo(f"state   {layout.root}")
+    for reason in status.reasons:
+        say_error(f"not ready: {reason}")
+    for warning in status.warnings:
+        say_warning(warning)
+    if status.logs == 0:
+        say_warning("no logs are configured: witness logs add VKEY, or witness logs import FILE")
+    sys.stdout.flush()
+
+
+def _say(line: str) -> None:
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+    click.echo(f"{stamp} WARNING witness.supervisor {line}", err=True)
