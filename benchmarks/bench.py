@@ -73,8 +73,8 @@ def run(options: argparse.Namespace, folder: Path) -> Report:
     )
     if bench.generator:
         report.notes.append(
-            f"The load generator itself took {statistics.median(bench.generator):.1f} µs of CPU a request above 1000/s "
-            f"(largest of all rounds {max(bench.generator):.1f}); it shares the cores with the server."
+            f"The load generator itself took {statistics.median(bench.generator):.1f} µs of CPU a request in "
+            f"the rounds above 1000/s (largest {max(bench.generator):.1f}); it shares the server's cores."
         )
     report.notes.append(f"{bench.checked} sampled answers were verified with the witness's keys.")
     return report

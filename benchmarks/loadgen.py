@@ -198,6 +198,7 @@ class Load:
     def _upcoming(self, count: int, logs: int) -> Iterable[Job]:
         """The next `count` jobs, round robin over the first `logs` logs, from where the last call ended."""
         ahead: Counter[int] = Counter()
+        logs = min(logs, self.chains.logs)
         for _ in range(count):
             log = self._turn % logs
             self._turn += 1
