@@ -1,0 +1,185 @@
+"""`witness status`: what is healthy."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+
+from witness.cli.errors import NO, WORLD, Foreseen, foreseen, one_line
+from witness.cli.logs import json_option
+from witness.cli.output import plural, when
+from witness.cli.running import core_status, front_status
+from witness.cli.state import existing, pass_layout
+from witness.core.keystore import softkey
+from witness.core.keystore.base import KeystoreError
+from witness.core.layout import StateLayout
+from witness.core.store.base import StoreError
+from witness.core.store.logs import LogBook
+from witness.core.wire import CoreStatus
+
+TROUBLES: Final = frozenset(
+    {
+        "unreachable",
+        "bad-data",
+        "other-origin",
+        "unknown-key",
+        "bad-signature",
+        "fork",
+        "refused",
+        "witness-unavailable",
+        "broken",
+        "stale",
+    }
+)
+"""Feeder states that are worth a line of their own; see `feeders.poll.Status`."""
+_MOST_FEEDERS: Final = 20
+
+
+@click.command()
+@json_option
+@pass_layout
+@click.pass_context
+def status(context: click.Context, layout: StateLayout, *, as_json: bool) -> None:
+    """Tell what is healthy: exit code 0 ready, 1 running but not ready, 3 not running."""
+    existing(layout)
+    core, front = core_status(layout), front_status(layout)
+    facts = _facts(layout, core, front)
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
+    else:
+        for line in _lines(facts):
+            click.echo(line)
+    # The front too: without it nobody reaches the core.
+    if core is None and front is None:
+        context.exit(WORLD)
+    if not facts["ready"]:
+        context.exit(NO)
+
+
+def _facts(layout: StateLayout, core: CoreStatus | None, front: dict[str, Any] | None) -> dict[str, Any]:
+    problems: list[str] = []
+    keys = _of_keys(layout, problems)
+    logs = _of_database(layout, problems)
+    running = core is not None or front is not None
+    if running and core is None:
+        problems.append("the core does not answer")
+    if running and front is None:
+        problems.append("the front does not answer")
+    return {
+        "state": str(layout.root),
+        "running": running,
+        "ready": core is not None and core.ready and front is not None,
+        "problems": problems + list(core.reasons if core else ()),
+        "warnings": list(core.warnings if core else ()),
+        "keys": keys,
+        "logs": logs,
+        "core": dataclasses.asdict(core) if core else None,
+        "front": front,
+    }
+
+
+def _of_keys(layout: StateLayout, problems: list[str]) -> dict[str, Any] | None:
+    try:
+        public = softkey.read_public(layout.softkey)
+    except KeystoreError as error:
+        problems.append(_told(error))
+        return None
+    vkeys = [str(vkey) for vkey in public.vkeys]
+    return {"name": public.name, "vkeys": vkeys, "sealed": public.sealed}
+
+
+def _of_database(layout: StateLayout, problems: list[str]) -> dict[str, Any] | None:
+    total = disabled = cosigned = latest = 0
+    try:
+        with LogBook(layout.database) as book:
+            for record, head in book.all():
+                total += 1
+                disabled += record.disabled
+                if head is not None:
+                    cosigned += 1
+                    latest = max(latest, head.timestamp)
+    except StoreError as error:
+        problems.append(_told(error))
+        return None
+    return {"configured": total, "disabled": disabled, "cosigned": cosigned, "latest": latest or None}
+
+
+def _told(error: Foreseen) -> str:
+    failure = foreseen(error)
+    return f"{failure.reason} ({failure.hint})" if failure.hint else failure.reason
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[str]:
+    keys, logs, core, front = facts["keys"], facts["logs"], facts["core"], facts["front"]
+    state = "ready" if facts["ready"] else "not ready" if facts["running"] else "not running"
+    yield f"witness   {keys['name'] if keys else '?'}: {state}"
+    yield f"state     {facts['state']}"
+    for problem in facts["problems"]:
+        yield f"problem   {one_line(problem)}"
+    for warning in facts["warnings"]:
+        yield f"warning   {one_line(warning)}"
+    if core:
+        yield from _core_lines(core)
+    elif keys:
+        for vkey in keys["vkeys"]:
+            yield f"key       {_short(vkey)} {'sealed' if keys['sealed'] else 'not sealed'}"
+    if logs:
+        disabled = f" ({logs['disabled']} disabled)" if logs["disabled"] else ""
+        yield (
+            f"logs      {logs['configured']} configured{disabled}, {logs['cosigned']} cosigned,"
+            f" the latest at {when(logs['latest'])}"
+        )
+    if front:
+        yield from _front_lines(front)
+
+
+def _core_lines(core: dict[str, Any]) -> Iterator[str]:
+    up = max(0, int(time.time() - core["started"]))
+    yield f"core      process {core['pid']}, up {_duration(up)}, version {core['version']}"
+    for key in core["keys"]:
+        detail = f" ({key['detail']})" if key["detail"] else ""
+        yield f"key       {_short(key['vkey'])} {key['algorithm']} {key['state']}{detail}"
+    refused = ", ".join(f"{code} {count}" for code, count in sorted(core["refusals"].items()) if count)
+    commits = plural(core["commits"], "commit", "commits")
+    yield f"work      {core['accepted']} accepted in {commits}; refused: {refused or 'none'}"
+    if core["contradictions"]:
+        yield f"evidence  {plural(core['contradictions'], 'contradiction', 'contradictions')} by logs is kept"
+
+
+def _front_lines(front: dict[str, Any]) -> Iterator[str]:
+    process = front.get("front") or {}
+    listening = ", ".join(process.get("listening") or ())
+    yield f"front     process {process.get('pid')}, {listening}"
+    feeders = front.get("feeders") or {}
+    if feeders:
+        counts = Counter(str(state.get("status")) for state in feeders.values())
+        yield f"feeders   {', '.join(f'{count} {status}' for status, count in sorted(counts.items()))}"
+    troubled = [(origin, state) for origin, state in feeders.items() if state.get("status") in TROUBLES]
+    for origin, state in troubled[:_MOST_FEEDERS]:
+        yield f"          {one_line(origin)}: {state['status']}: {one_line(str(state.get('last_error')))}"
+    if len(troubled) > _MOST_FEEDERS:
+        yield f"          and {len(troubled) - _MOST_FEEDERS} more; --json has them all"
+    for target in front.get("publishers") or ():
+        trouble = f"; {one_line(str(target['last_error']))}" if target["consecutive_failures"] else ""
+        yield (
+            f"publisher {one_line(target['name'])}: {target['published']} published,"
+            f" {target['pending']} waiting, {target['rejected']} rejected{trouble}"
+        )
+
+
+def _short(vkey: str) -> str:
+    """A vkey without its key material, whose base64 may hold plus signs of its own."""
+    return "+".join(vkey.split("+")[:2])
+
+
+def _duration(seconds: int) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
