@@ -28,6 +28,7 @@ from witness.core.wire import (
     Verb,
     WireError,
     decode_cursor,
+    decode_since,
     encode_error,
     encode_frame,
     encode_value,
@@ -158,7 +159,7 @@ class CoreServer:
         return encode_value(self._reporter.status())
 
     async def _logs(self, payload: bytes) -> bytes:
-        since = int.from_bytes(payload, "big")
+        since = decode_since(payload)
         page = await asyncio.get_running_loop().run_in_executor(self._readers, self._read_logs, since)
         return encode_value(page)
 

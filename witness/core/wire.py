@@ -28,6 +28,7 @@ MAX_REQUEST = MAX_BODY + 64
 MAX_REPLY = 16 * 1024 * 1024
 """Bytes of a reply frame after its length field, at most."""
 
+_MAX_DIGITS = 18  # of a number that SQLite's 64 bits surely hold
 _HEADER = struct.Struct(">IIB")
 _OVERHEAD = _HEADER.size - 4  # what `length` counts besides the payload
 
@@ -278,6 +279,24 @@ def decode_changes(payload: bytes) -> Changes:
         return Changes(cursor=cursor, more=fields["more"], origins=tuple(fields["origins"]))
     except (KeyError, TypeError) as error:
         raise WireError(f"no changes: {error}") from error
+
+
+def encode_since(change: int) -> bytes:
+    """A change number, as the payload of `Verb.LOGS`: ASCII decimal."""
+    return str(change).encode()
+
+
+def decode_since(payload: bytes) -> int:
+    """The change number that `encode_since` wrote; 0 for an empty payload.
+
+    Raises:
+        WireError: it is none.
+    """
+    if not payload:
+        return 0
+    if len(payload) > _MAX_DIGITS or not payload.isdigit():
+        raise WireError("not a change number")
+    return int(payload)
 
 
 def decode_cursor(payload: bytes) -> Cursor | None:

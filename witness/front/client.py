@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from witness.core.refusals import CoreUnreachable, Overloaded
 from witness.core.wire import (
@@ -34,6 +34,7 @@ from witness.core.wire import (
     decode_logs,
     decode_status,
     encode_frame,
+    encode_since,
     encode_value,
 )
 
@@ -139,7 +140,7 @@ class CoreClient:
 
     async def logs(self, since: int = 0) -> LogPage:
         """Configured logs that changed after change number `since`, a page at a time."""
-        return _decoded(decode_logs, await self._request(Verb.LOGS, str(since).encode()))
+        return _decoded(decode_logs, await self._request(Verb.LOGS, since.to_bytes(8, "big")))
 
     async def changes(self, cursor: Cursor | None = None) -> Changes:
         """Heads that moved since the cursor, a page at a time."""
@@ -262,8 +263,7 @@ class _Connection(asyncio.Protocol):
         self._end(reason)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
 
     def data_received(self, data: bytes) -> None:
         try:
