@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from witness.core.refusals import CoreError, NoCheckpoint
 from witness.core.wire import (
@@ -176,9 +177,8 @@ class _Session(asyncio.Protocol):
         self.reader = FrameReader(MAX_REQUEST)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.server.connections.append(transport)
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
+        self.server.connections.append(self.transport)
         self.server.accepted += 1
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -201,7 +201,7 @@ async def _status(core: FakeCore, payload: bytes) -> bytes:
 
 
 async def _logs(core: FakeCore, payload: bytes) -> bytes:
-    return encode_value(await core.logs(int(payload)))
+    return encode_value(await core.logs(int.from_bytes(payload, "big")))
 
 
 async def _changes(core: FakeCore, payload: bytes) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -87,8 +88,7 @@ async def test_requests_of_one_turn_leave_in_one_write(path: Path, monkeypatch: 
     async with serving(FakeCore(), path) as server, running(path) as client:
         connection = client._connection
         assert connection is not None
-        real = connection._transport
-        assert real is not None
+        real = cast("asyncio.Transport", connection._transport)
         writes: list[bytes] = []
 
         class Counting:

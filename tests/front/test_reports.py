@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hashlib
+import itertools
 import re
 from base64 import b64encode
 from enum import StrEnum
@@ -15,6 +17,7 @@ from tests.front.fake_core import LOG, STATUS, submission
 from tests.front.serving import ConnectedFake, fronting, samples
 from witness.core import refusals
 from witness.core.refusals import BY_CODE
+from witness.core.wire import CoreStatus
 from witness.front import metrics, page
 from witness.front.settings import About
 from witness.front.view import CoreView, Logs
@@ -348,6 +351,27 @@ async def test_the_core_is_asked_seldom() -> None:
     clock[0] += 5.0
     await view.logs()
     assert core.logs_calls == 2
+
+
+async def test_those_who_wait_for_the_same_answer_share_its_failure() -> None:
+    """Else each of a hundred health checks would wait out a mute core's deadline one after another."""
+    core = ConnectedFake()
+    calls: list[asyncio.Future[CoreStatus]] = []
+
+    async def mute() -> CoreStatus:
+        calls.append(asyncio.get_running_loop().create_future())
+        return await calls[-1]
+
+    clock = itertools.count(1.0)
+    core.status = mute  # type: ignore[method-assign]
+    view = CoreView(core, max_origins=10, clock=lambda: next(clock))
+    asking = [asyncio.create_task(view.status()) for _ in range(5)]
+    while not calls:
+        await asyncio.sleep(0)
+    calls[0].set_exception(refusals.CoreUnreachable(reason="no reply"))
+    results = await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(result) for result in results] == [refusals.CoreUnreachable] * 5
+    assert len(calls) == 1
 
 
 async def test_a_failure_is_not_kept() -> None:
