@@ -23,6 +23,7 @@ from witness.core.wire import (
     LogPage,
     Verb,
     decode_cursor,
+    decode_since,
     encode_error,
     encode_frame,
     encode_value,
@@ -201,7 +202,7 @@ async def _status(core: FakeCore, payload: bytes) -> bytes:
 
 
 async def _logs(core: FakeCore, payload: bytes) -> bytes:
-    return encode_value(await core.logs(int.from_bytes(payload, "big")))
+    return encode_value(await core.logs(decode_since(payload)))
 
 
 async def _changes(core: FakeCore, payload: bytes) -> bytes:

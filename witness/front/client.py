@@ -140,7 +140,7 @@ class CoreClient:
 
     async def logs(self, since: int = 0) -> LogPage:
         """Configured logs that changed after change number `since`, a page at a time."""
-        return _decoded(decode_logs, await self._request(Verb.LOGS, since.to_bytes(8, "big")))
+        return _decoded(decode_logs, await self._request(Verb.LOGS, encode_since(since)))
 
     async def changes(self, cursor: Cursor | None = None) -> Changes:
         """Heads that moved since the cursor, a page at a time."""
