@@ -1,4 +1,4 @@
-"""Fixtures every room's tests share."""
+"""Fixtures every room's tests share, and the switch for the long forms of tests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--campaign", action="store_true", help="run the long forms of tests too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--campaign"):
+        return
+    skip = pytest.mark.skip(reason="the long form of a test: give --campaign")
+    for item in items:
+        if item.get_closest_marker("campaign") is not None:
+            item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")
