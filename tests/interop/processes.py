@@ -219,7 +219,7 @@ class Witness:
 
 
 def _type_of(vkey: str) -> int:
-    return base64.b64decode(vkey.rpartition("+")[2])[0]
+    return base64.b64decode(vkey.split("+", 2)[2])[0]
 
 
 def _witness_command() -> list[str]:
