@@ -1,4 +1,4 @@
-"""The main job on real input: two real logs with their real keys, through the daemon, to monitors and onwards.
+"""The main job on real input: two real logs with their real keys, through the daemon, and onwards.
 
 The Armory Drive log (serverless) and sum.golang.org (sumdb) are served on loopback from the shared test data;
 docs/transcript.md shows the same by hand.
@@ -103,11 +103,13 @@ def test_real_logs_are_polled_cosigned_served_and_published(
         }  # fmt: skip
 
         # Onwards: the distributor got the very notes that monitors get, and so did the static folder.
-        for origin, note in ((ARMORY, note), (SUMDB, grown)):
+        for origin, served in ((ARMORY, note), (SUMDB, grown)):
             path = f"/distributor/v0/logs/{log_id(origin)}/byWitness/{quote(NAME, safe='')}/checkpoint"
-            poll(f"{origin} is published", lambda p=path, n=note: n in distributor.notes.get(p, []) or None)
+            poll(f"{origin} is published", lambda p=path, n=served: n in distributor.notes.get(p, []) or None)
             file = static / hashlib.sha256(origin.encode()).hexdigest() / "checkpoint"
-            poll(f"{origin} is written", lambda f=file, n=note: (f.is_file() and f.read_bytes() == n) or None)
+            poll(
+                f"{origin} is written", lambda f=file, n=served: (f.is_file() and f.read_bytes() == n) or None
+            )
 
         # And it can be seen to work.
         status = json.loads(witness.command("status", "--json"))

@@ -1,4 +1,4 @@
-"""Every transcript over HTTP, through the real daemon: supervisor, front and core as an operator runs them."""
+"""Every transcript over HTTP, through the real daemon: supervisor, front and core."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_own(transcript: Transcript, witness: Witness) -> None:
 
 
 async def test_shared(testdata: Path, tmp_path: Path) -> None:
-    """Their logs share origins, so each transcript has a daemon of its own; a sample, for the time it takes."""
+    """Their logs share origins, so each transcript has a daemon of its own; the first three."""
     for number, transcript in enumerate(shared_transcripts(testdata)[:3]):
         daemon = Witness(tmp_path / str(number), transcript.witness_name)
         daemon.start()
