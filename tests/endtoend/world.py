@@ -1,4 +1,4 @@
-"""Loopback servers for the real daemon's tests: a log's folder, and a distributor that keeps all it is sent."""
+"""Loopback servers for the real daemon's tests: a log's folder, and a distributor."""
 
 from __future__ import annotations
 
