@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from witness.cli.log_lists import ListedLog
-from witness.core.store.logs import LogBook
-from witness.tlog.note import VerifierKey
+from witness.core.store.logs import LogBook, LogKeyRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +23,12 @@ class ChangedKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Clash:
-    """A key that was not taken: another of the same name and key ID stands beside it in the list."""
+class RefusedKey:
+    """A key that was not taken: no log can sign with it, or one of the same name and key ID stands there."""
 
     origin: str
     vkey: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Imported:
     added: tuple[str, ...]
     known: int
     changed: tuple[ChangedKey, ...]
-    clashes: tuple[Clash, ...]
+    refused: tuple[RefusedKey, ...]
 
 
 def import_logs(book: LogBook, logs: Iterable[ListedLog], *, source: str, now: int) -> Imported:
@@ -53,41 +53,45 @@ def import_logs(book: LogBook, logs: Iterable[ListedLog], *, source: str, now: i
     Raises:
         sqlite3.Error: the database failed; nothing was added.
     """
-    merged, clashes = _merge(logs)
     added: list[str] = []
     changed: list[ChangedKey] = []
+    refused: list[RefusedKey] = []
     known = 0
     with book.transaction():
         # Read inside the transaction: nobody adds a log between the look and the leap.
         trusted = {record.origin: record.vkeys for record, _ in book.all()}
-        for log in merged:
+        for log in _merge(logs):
             if log.origin not in trusted:
-                book.add(log.origin, log.vkeys, log.settings, source=source, now=now)
-                added.append(log.origin)
+                refusals = _add(book, log, source, now)
+                if len(refusals) < len(log.vkeys):
+                    added.append(log.origin)
+                refused += refusals
                 continue
             others = [str(key) for key in log.vkeys if str(key) not in trusted[log.origin]]
             changed += [ChangedKey(log.origin, vkey) for vkey in others]
             known += not others
-    return Imported(tuple(added), known, tuple(changed), tuple(clashes))
+    return Imported(tuple(added), known, tuple(changed), tuple(refused))
 
 
-def _merge(logs: Iterable[ListedLog]) -> tuple[list[ListedLog], list[Clash]]:
+def _merge(logs: Iterable[ListedLog]) -> Iterable[ListedLog]:
     """One entry an origin, in the list's order: lists name a log once for each of its keys."""
     merged: dict[str, ListedLog] = {}
-    labels: dict[tuple[str, str, bytes], VerifierKey] = {}
-    clashes: list[Clash] = []
     for log in logs:
-        keys = []
+        before = merged.get(log.origin)
+        merged[log.origin] = log if before is None else replace(before, vkeys=before.vkeys + log.vkeys)
+    return merged.values()
+
+
+def _add(book: LogBook, log: ListedLog, source: str, now: int) -> list[RefusedKey]:
+    """Adds a log; what was refused of its keys, which does not keep the others away."""
+    try:
+        book.add(log.origin, log.vkeys, log.settings, source=source, now=now)
+    except LogKeyRefused:
+        refusals = []
         for key in log.vkeys:
-            # Two keys of one name and key ID could not be told apart in a signature line; the first holds.
-            first = labels.setdefault((log.origin, key.name, key.key_id), key)
-            if first is key:
-                keys.append(key)
-            elif first != key:
-                clashes.append(Clash(log.origin, str(key)))
-        if log.origin in merged:
-            before = merged[log.origin]
-            merged[log.origin] = replace(before, vkeys=before.vkeys + tuple(keys))
-        else:
-            merged[log.origin] = replace(log, vkeys=tuple(keys))
-    return list(merged.values()), clashes
+            try:
+                book.add(log.origin, (key,), log.settings, source=source, now=now)
+            except LogKeyRefused as refusal:
+                refusals.append(RefusedKey(log.origin, str(key), refusal.reason))
+        return refusals
+    return []

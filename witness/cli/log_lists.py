@@ -6,7 +6,6 @@ of; it never spoils the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,10 +24,9 @@ from witness.cli.strict_yaml import (
     whole,
     words,
 )
-from witness.core.store.logs import LOG_KEY_TYPES, LogSettings
+from witness.core.store.logs import LogSettings
 from witness.tlog.loglist import MAX_ORIGIN_SIZE, MAX_QPD, MalformedLogList, parse_log_list
 from witness.tlog.note import MalformedVKey, VerifierKey, has_control, parse_vkey
-from witness.tlog.signature import is_usable_key
 
 FEEDERS: Final = ("tiles", "serverless", "sumdb", "static-ct", "rfc6962", "rekor", "pixel", "sigsum", "none")
 """The kinds that `--feeder` and a list's `feeder` may name; which of them are built: `feeders.kinds`."""
@@ -46,9 +44,8 @@ class BadList(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ListedLog:
-    """One entry of a list: a log as it would be added, and the line it stands on (from 1)."""
+    """One entry of a list: a log as it would be added. What a log's key may be, the log book says."""
 
-    line: int
     origin: str
     vkeys: tuple[VerifierKey, ...]
     settings: LogSettings
@@ -87,18 +84,6 @@ def wrong_origin(origin: str) -> str | None:
     return None
 
 
-def wrong_key(key: VerifierKey) -> str | None:
-    """What keeps a key from being a log's, or None."""
-    if key.type not in LOG_KEY_TYPES:
-        return (
-            f"{key.name}+{key.key_id.hex()} has type 0x{key.type:02x}, a witness's; "
-            "a log's vkey has type 0x01, 0x02, 0x05 or 0x06"
-        )
-    if not is_usable_key(key):
-        return f"{key.name}+{key.key_id.hex()} is no usable public key"
-    return None
-
-
 def _first_word(data: bytes) -> bytes:
     """The first line that is neither blank nor a comment."""
     at = 0
@@ -120,16 +105,13 @@ def _network_list(data: bytes) -> tuple[list[ListedLog], list[Skipped]]:
         found = parse_log_list(data)
     except MalformedLogList as error:
         raise BadList(str(error)) from error
-    logs = []
-    skipped = [Skipped(each.line, each.reason) for each in found.skipped]
-    for entry in found.entries:
-        wrong = wrong_key(entry.vkey)
-        if wrong:
-            skipped.append(Skipped(0, f"{entry.origin}: {wrong}"))
-            continue
-        settings = LogSettings(qpd=entry.qpd or None, contact=entry.contact or None)
-        logs.append(ListedLog(0, entry.origin, (entry.vkey,), settings))
-    return logs, skipped
+    logs = [
+        ListedLog(
+            entry.origin, (entry.vkey,), LogSettings(qpd=entry.qpd or None, contact=entry.contact or None)
+        )
+        for entry in found.entries
+    ]
+    return logs, [Skipped(each.line, each.reason) for each in found.skipped]
 
 
 # --- YAML ---
@@ -209,17 +191,11 @@ def _url(place: Place, feeder: str, url: str | None) -> str | None:
 
 
 def _listed(place: Place, origin: str, vkeys: tuple[str, ...], settings: LogSettings) -> ListedLog:
-    keys = tuple(_keys(place, vkeys))
-    return ListedLog(place.node.start_mark.line + 1, origin, keys, settings)
+    return ListedLog(origin, tuple(_key(place, vkey) for vkey in vkeys), settings)
 
 
-def _keys(place: Place, vkeys: tuple[str, ...]) -> Iterator[VerifierKey]:
-    for vkey in vkeys:
-        try:
-            key = parse_vkey(vkey)
-        except MalformedVKey as error:
-            raise place.fault(f"vkey {vkey[:100]!r}: {error.reason}") from error
-        wrong = wrong_key(key)
-        if wrong:
-            raise place.fault(wrong)
-        yield key
+def _key(place: Place, vkey: str) -> VerifierKey:
+    try:
+        return parse_vkey(vkey)
+    except MalformedVKey as error:
+        raise place.fault(f"vkey {vkey[:100]!r}: {error.reason}") from error

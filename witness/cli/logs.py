@@ -13,12 +13,12 @@ import click
 from witness.cli.config import wrong_url
 from witness.cli.errors import Failure, TheAnswerIsNo, WrongUsage, say_warning
 from witness.cli.importing import import_logs
-from witness.cli.log_lists import FEEDERS, BadList, parse, wrong_key, wrong_origin
+from witness.cli.log_lists import FEEDERS, BadList, parse, wrong_origin
 from witness.cli.output import plural, table, tell_import, tell_skipped, when
 from witness.cli.state import existing, pass_layout
 from witness.core.layout import StateLayout
 from witness.core.store.base import CosignedHead, Head, LogRecord
-from witness.core.store.logs import LogBook, LogSettings, UnknownLog
+from witness.core.store.logs import LogBook, LogKeyRefused, LogSettings, UnknownLog
 from witness.tlog.checkpoint import origin_hash
 from witness.tlog.loglist import MAX_QPD
 from witness.tlog.note import MalformedVKey, VerifierKey, parse_vkey
@@ -65,7 +65,10 @@ def add(
     name = _origin(origin, keys)
     settings = _settings(_Wish(**wish))
     with LogBook(existing(layout).database) as book, book.transaction():
-        added = book.add(name, keys, settings, source="cli", now=int(time.time()))
+        try:
+            added = book.add(name, keys, settings, source="cli", now=int(time.time()))
+        except LogKeyRefused as error:
+            raise WrongUsage(error.reason, error.hint) from error
         record, _ = book.get(name)
         if record.feeder != "none" and record.url is None:
             raise WrongUsage(f"the feeder {record.feeder} needs --url")
@@ -100,14 +103,14 @@ def import_(layout: StateLayout, file: Path, *, as_json: bool) -> None:
         imported = import_logs(book, listed, source=f"list {file.name}", now=int(time.time()))
     tell_skipped(skipped)
     tell_import(imported)
-    left_out = len(skipped) + len(imported.clashes)
+    left_out = len(skipped) + len(imported.refused)
     if as_json:
         facts = {
             "added": list(imported.added),
             "known": imported.known,
             "changed_keys": [{"origin": each.origin, "vkey": each.vkey} for each in imported.changed],
             "skipped": [{"line": each.line, "reason": each.reason} for each in skipped]
-            + [{"line": 0, "reason": f"{each.origin}: {each.vkey}"} for each in imported.clashes],
+            + [{"line": 0, "reason": f"{each.origin}: {each.reason}"} for each in imported.refused],
         }
         click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
         return
@@ -202,13 +205,9 @@ def _switch(layout: StateLayout, origin: str, *, disabled: bool) -> None:
 
 def _parse_key(vkey: str) -> VerifierKey:
     try:
-        key = parse_vkey(vkey)
+        return parse_vkey(vkey)
     except MalformedVKey as error:
         raise WrongUsage(f"the vkey {vkey[:100]!r}: {error.reason}") from error
-    wrong = wrong_key(key)
-    if wrong:
-        raise WrongUsage(wrong)
-    return key
 
 
 def _origin(given: str | None, keys: tuple[VerifierKey, ...]) -> str:

@@ -37,11 +37,8 @@ def tell_import(imported: Imported) -> None:
         "changed key",
     )
     _warn(
-        (
-            f"{each.origin}: {each.vkey}: another key of its name and key ID stands before it"
-            for each in imported.clashes
-        ),
-        len(imported.clashes),
+        (f"{each.origin}: {each.reason}" for each in imported.refused),
+        len(imported.refused),
         "skipped",
     )
 

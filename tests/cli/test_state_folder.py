@@ -1,0 +1,82 @@
+"""Which folder a command works on, and what it says when nothing stands there."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import NAME, make, witness
+from witness.cli.state import resolve
+
+HOME = Path("/home/somebody")
+
+
+@pytest.mark.parametrize(
+    ("flag", "environ", "expected"),
+    [
+        (Path("/a"), {"WITNESS_STATE": "/b", "STATE_DIRECTORY": "/c", "XDG_STATE_HOME": "/d"}, "/a"),
+        (None, {"WITNESS_STATE": "/b", "STATE_DIRECTORY": "/c", "XDG_STATE_HOME": "/d"}, "/b"),
+        (None, {"STATE_DIRECTORY": "/c", "XDG_STATE_HOME": "/d"}, "/c"),
+        (None, {"STATE_DIRECTORY": "/c:/other"}, "/c"),
+        (None, {"XDG_STATE_HOME": "/d"}, "/d/witness"),
+        (None, {"XDG_STATE_HOME": "relative"}, "/home/somebody/.local/state/witness"),
+        (None, {"WITNESS_STATE": "", "STATE_DIRECTORY": ""}, "/home/somebody/.local/state/witness"),
+        (None, {}, "/home/somebody/.local/state/witness"),
+    ],
+)
+def test_the_first_that_names_a_folder_decides(flag, environ, expected):
+    assert resolve(flag, environ, HOME) == Path(expected)
+
+
+def test_a_relative_folder_becomes_absolute(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert resolve(Path("state"), {}, HOME) == tmp_path / "state"
+    assert resolve(None, {"WITNESS_STATE": "state"}, HOME) == tmp_path / "state"
+
+
+def test_commands_find_the_state_by_the_environment(tmp_path):
+    make(tmp_path / "s")
+    found = witness("keys", "list", env={"WITNESS_STATE": str(tmp_path / "s")})
+    assert found.code == 0
+    assert found.out.startswith(NAME + "+")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("run",),
+        ("logs", "list"),
+        ("logs", "show", "x"),
+        ("logs", "disable", "x"),
+        ("checkpoint", "x"),
+        ("keys", "list"),
+        ("status",),
+        ("probe",),
+    ],
+    ids=" ".join,
+)
+def test_without_a_state_every_command_says_so_and_makes_none(tmp_path, command):
+    outcome = witness(*command, state=tmp_path / "none")
+    assert outcome.code == 3
+    assert f"there is no witness state in {tmp_path / 'none'}" in outcome.error()
+    assert "hint: witness init --name NAME" in outcome.err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_lost_database_is_not_replaced(tmp_path):
+    state = make(tmp_path / "s")
+    (state / "witness.db").unlink()
+    for command in (("run",), ("logs", "list")):
+        outcome = witness(*command, state=state)
+        assert outcome.code == 3
+        assert "there is no database" in outcome.error()
+        assert "a lost database is not replaced by an empty one" in outcome.err
+    assert not (state / "witness.db").exists()
+
+
+def test_a_foreign_database_is_told_and_left_alone(tmp_path):
+    state = make(tmp_path / "s")
+    (state / "witness.db").write_bytes(b"not a database" * 100)
+    outcome = witness("logs", "list", state=state)
+    assert outcome.code == 3
+    assert "cannot be read as a database" in outcome.error()
+    assert (state / "witness.db").read_bytes() == b"not a database" * 100
