@@ -77,7 +77,8 @@ class LogBook:
     def apply(self, records: Iterable[tuple[LogRecord, Head | None]]) -> int:
         """Takes over configuration as it stands in the store; returns how many logs that were.
 
-        A log whose request is under way keeps its head: the request will set it.
+        A log whose request is under way keeps its head: the request will set it. And heads only grow: what
+        was read before our own latest commit, and arrives here after it, does not set memory back.
         """
         count = 0
         for record, head in records:
@@ -86,7 +87,7 @@ class LogBook:
                 log = self._logs[record.origin] = LogState(record.log_id, record.origin)
             log.trust(record.vkeys)
             log.disabled = record.disabled
-            if not log.busy and head != log.head:
+            if not log.busy and _newer(head, log.head):
                 self.moved(log, head)
             self.change = max(self.change, record.change)
             count += 1
@@ -116,3 +117,10 @@ class LogBook:
             more=len(newest_first) > len(page),
             origins=tuple(origin for _, origin in page),
         )
+
+
+def _newer(head: Head | None, known: Head | None) -> bool:
+    """Whether a stored head came after the one in memory (sizes and timestamps never shrink in the store)."""
+    if head is None or known is None:
+        return head is not None
+    return (head.size, head.timestamp) > (known.size, known.timestamp)

@@ -22,7 +22,7 @@ from pathlib import Path
 from witness.core import selftest
 from witness.core.cosigner import Cosigner
 from witness.core.keystore import softkey
-from witness.core.keystore.base import KeyFileInvalid, KeystoreError
+from witness.core.keystore.base import KeyFileInvalid, KeystoreError, WrongSecret
 from witness.core.layout import StateLayout
 from witness.core.request import Limits
 from witness.core.server import CoreServer
@@ -82,10 +82,21 @@ def read_passphrase(settings: CoreSettings) -> str | None:
 
     Raises:
         OSError: the file named cannot be read.
+        WrongSecret: it is not text in UTF-8.
     """
-    if settings.passphrase_file is not None:
-        return Path(settings.passphrase_file).read_text(encoding="utf-8").removesuffix("\n")
-    return os.environ.pop(settings.passphrase_env, None)
+    file, variable = settings.passphrase_file, settings.passphrase_env
+    if file is not None:
+        try:
+            return Path(file).read_text(encoding="utf-8").removesuffix("\n")
+        except UnicodeDecodeError as error:
+            raise WrongSecret(f"the passphrase file {file} is not UTF-8 text") from error
+    passphrase = os.environ.pop(variable, None)
+    if passphrase is not None:
+        try:
+            passphrase.encode()
+        except UnicodeEncodeError as error:  # the environment's undecodable bytes become lone surrogates
+            raise WrongSecret(f"the passphrase in {variable} is not UTF-8 text") from error
+    return passphrase
 
 
 async def serve(settings: CoreSettings, ready: Callable[[], None], stop: asyncio.Event) -> None:

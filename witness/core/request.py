@@ -45,11 +45,12 @@ class Stages:
 class Request:
     """One add-checkpoint request on its way through."""
 
-    __slots__ = ("arrived", "contradiction", "error", "log", "move", "respond", "submission")
+    __slots__ = ("arrived", "contradiction", "error", "keys", "log", "move", "respond", "submission")
 
     def __init__(self, submission: AddCheckpoint, log_state: LogState, respond: Respond) -> None:
         self.submission = submission
         self.log = log_state
+        self.keys = log_state.keys  # taken here: the loop's thread alone parses and changes them
         self.respond = respond
         self.arrived = time.perf_counter()
         self.move: Advance | None = None

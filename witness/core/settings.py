@@ -48,7 +48,9 @@ class CoreSettings:
         """
         try:
             fields = json.loads(line)
+            if not isinstance(fields, dict):
+                raise BadSettings("not the core's settings: not a JSON object")
             fields["front_uids"] = tuple(fields.get("front_uids", ()))
             return cls(**fields)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise BadSettings(f"not the core's settings: {error}") from error

@@ -228,7 +228,7 @@ def decode_error(payload: bytes) -> CoreError:
     try:
         code, facts = json.loads(payload)
         return BY_CODE[code](**facts)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return InternalError()
 
 
@@ -317,7 +317,7 @@ def decode_cursor(payload: bytes) -> Cursor | None:
 def _fields(payload: bytes) -> dict[str, Any]:
     try:
         value = json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WireError(f"not JSON: {error}") from error
     if not isinstance(value, dict):
         raise WireError("not a JSON object")

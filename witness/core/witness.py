@@ -241,7 +241,7 @@ class Witness:
         submission, log_state = request.submission, request.log
         checkpoint = submission.checkpoint
         head = log_state.head
-        signatures = authenticate(submission, log_state.keys)
+        signatures = authenticate(submission, request.keys)
         # Our own re-encoding of what was understood, with the log's verified lines and no others.
         text = checkpoint.text()
         note = format_note(text, signatures)

@@ -254,7 +254,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise KeyAbsent(f"cannot read {path}: {error.strerror}") from error
     try:
         content = json.loads(data[:MAX_FILE])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise KeyFileInvalid(f"{path} is not a key file: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise KeyFileInvalid(f"{path} is not a key file of a form this program knows")
