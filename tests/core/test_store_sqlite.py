@@ -28,7 +28,7 @@ from witness.core.store.base import (
     UnknownSchema,
 )
 from witness.core.store.logs import LogBook
-from witness.core.store.sqlite import WAL_CHECKPOINT_PAGES, SQLiteStore
+from witness.core.store.sqlite import SQLiteStore
 
 ORIGIN = "sqlite.example/log"
 
@@ -244,7 +244,7 @@ def test_commits_never_copy_the_log_back(path: Path) -> None:
     store = SQLiteStore(path)
     before = None
     size = 0
-    while store.wal_pages() <= WAL_CHECKPOINT_PAGES:
+    while store.wal_pages() <= 1100:  # SQLite itself would copy back at 1000
         size += 1
         head = cosigned(size).head
         assert store.advance([Advance(1, before, CosignedHead(head, b"n" * 60_000, b""))]) == [True]
