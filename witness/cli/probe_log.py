@@ -70,7 +70,7 @@ def open_probe_log(file: Path, origin: str) -> ProbeLog:
         _create(file, origin)
         text = file.read_text(encoding="utf-8")
     try:
-        key = parse_signer_key(json.loads(text)["signer"])
+        key = parse_signer_key(str(json.loads(text)["signer"]))
     except (ValueError, KeyError, TypeError, MalformedSignerKey) as error:
         raise Failure(f"{file} is not a probe's key file", "remove it: the next probe makes one") from error
     if key.name != origin:
