@@ -72,14 +72,14 @@ class Daemon:
 
         def introduced() -> bool:
             assert self.process.poll() is None, self.err.read_text()
-            return bool(re.search(r"^state ", self.out.read_text(), re.MULTILINE))
+            return bool(re.search(r"^  logs  ", self.out.read_text(), re.MULTILINE))
 
         eventually("the daemon introduces itself", introduced)
         return self
 
     @property
     def url(self) -> str:
-        return re.search(r"^page +(http://[^/\s]+)", self.out.read_text(), re.MULTILINE)[1]
+        return re.search(r"^  page  (http://[^/\s]+)", self.out.read_text(), re.MULTILINE)[1]
 
     def children(self) -> dict[str, int]:
         """The processes that the supervisor has now, by name."""

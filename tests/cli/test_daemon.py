@@ -46,10 +46,10 @@ def assert_cosigned(state: Path, log: SimulatedLog, size: int, answer: tuple[int
 def test_it_introduces_itself_serves_and_ends_with_0(state):
     with daemon(state) as running:
         out = running.out.read_text()
-        assert f"witness {NAME}\n" in out
+        assert f"witness {NAME} runs on {state}\n" in out
         for vkey in keys(state):
-            assert f"vkey    {vkey}\n" in out
-        assert "logs    1 log, 0 cosigned so far\n" in out
+            assert f"  vkey  {vkey}\n" in out
+        assert "  logs  1 configured, 0 cosigned so far\n" in out
         assert "warning: the key file is not sealed" in running.err.read_text()
         assert running.ready()
         assert NAME.encode() in running.get("/")[1]
@@ -97,7 +97,7 @@ def test_a_killed_child_comes_back_and_serves_from_where_it_was(state, name):
 
             listening = eventually("the new front answers", moved)
             url = next(each for each in listening if each.startswith("http"))
-            running.out.write_text(f"page    {url}/\nstate   x\n")
+            running.out.write_text(f"  page  {url}/\n")
         eventually("it is ready again", running.ready)
         after = running.children()
         other = "front" if name == "core" else "core"

@@ -86,6 +86,13 @@ def test_other_peoples_folders_and_files_are_refused(tmp_path):
     assert contents(tmp_path) == {"full", "full/photo.jpg", "file", "dangling"}
 
 
+def test_a_path_too_long_for_a_socket_is_told_before_anything_is_made(tmp_path):
+    outcome = witness("init", "--name", NAME, state=tmp_path / ("x" * 100))
+    assert outcome.code == 3
+    assert "too long by" in outcome.error()
+    assert contents(tmp_path) == set()
+
+
 def test_an_empty_folder_is_filled(tmp_path):
     state = tmp_path / "mounted"
     state.mkdir()

@@ -22,7 +22,7 @@ from pathlib import Path
 from witness.cli.errors import Failure
 from witness.cli.importing import Imported, import_logs
 from witness.cli.log_lists import ListedLog
-from witness.cli.state import is_present
+from witness.cli.state import check_path, is_present
 from witness.core.keystore import softkey
 from witness.core.layout import StateLayout
 from witness.core.store import schema
@@ -73,6 +73,7 @@ def create(layout: StateLayout, new: NewWitness) -> Created:
         KeystoreError, StoreError, OSError: it cannot be made; nothing is left behind.
     """
     root = layout.root
+    check_path(layout)
     _refuse_existing(layout)
     if root.is_dir():
         return _build(root / f".init-{secrets.token_hex(4)}", new, lambda built: _move_contents(built, root))

@@ -14,9 +14,8 @@ import click
 from witness.cli.config import Config, beside
 from witness.cli.errors import Failure, WrongUsage, say_error, say_warning
 from witness.cli.front_settings import DistributorSettings, FeederSettings, FrontProcessSettings
-from witness.cli.output import plural
 from witness.cli.running import ask_status
-from witness.cli.state import existing, pass_layout, read_config
+from witness.cli.state import check_path, existing, pass_layout, read_config
 from witness.cli.supervisor import GaveUp, Program, StartFailed, python, supervise
 from witness.core.keystore import softkey
 from witness.core.layout import StateLayout
@@ -116,6 +115,7 @@ def _front_environ(config: Config, environ: Mapping[str, str]) -> dict[str, str]
 
 def _check_state(layout: StateLayout, config: Config) -> None:
     """Finds out what can be told before any process is started."""
+    check_path(layout)
     with LogBook(layout.database):  # a missing or foreign database has its own words
         pass
     public = softkey.read_public(layout.softkey)
@@ -140,13 +140,12 @@ async def _introduce(layout: StateLayout, config: Config, ready: dict[str, Any])
     except CoreError as error:  # it died at this moment, and is being started anew
         say_warning(f"the core does not answer yet: {error}")
         return
-    click.echo(f"witness {status.name}")
+    click.echo(f"witness {status.name} runs on {layout.root}")
     for key in status.keys:
-        click.echo(f"vkey    {key.vkey}")
+        click.echo(f"  vkey  {key.vkey}")
     for url in ready.get("listening", ()):
-        click.echo(f"page    {url}{config.path_prefix}/")
-    click.echo(f"logs    {plural(status.logs, 'log', 'logs')}, {status.heads} cosigned so far")
-    click.echo(f"state   {layout.root}")
+        click.echo(f"  page  {url}{config.path_prefix}/")
+    click.echo(f"  logs  {status.logs} configured, {status.heads} cosigned so far")
     for reason in status.reasons:
         say_error(f"not ready: {reason}")
     for warning in status.warnings:

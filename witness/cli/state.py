@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import click
 
 from witness.cli.config import Config, ConfigError, load
 from witness.cli.errors import Failure
 from witness.core.layout import StateLayout
+
+MAX_SOCKET_PATH: Final = 107
+"""Bytes of a Unix socket's path on Linux, without the final zero byte (unix(7))."""
 
 
 def resolve(flag: Path | None, environ: Mapping[str, str], home: Path) -> Path:
@@ -38,6 +43,20 @@ def resolve(flag: Path | None, environ: Mapping[str, str], home: Path) -> Path:
 def is_present(layout: StateLayout) -> bool:
     """Whether a witness's state stands in the folder, or a part of one."""
     return any(path.exists() for path in (layout.config, layout.database, layout.keys))
+
+
+def check_path(layout: StateLayout) -> None:
+    """Makes sure that sockets can be made in the folder.
+
+    Raises:
+        Failure: its path is too long for them.
+    """
+    size = len(os.fsencode(layout.front_socket))
+    if size > MAX_SOCKET_PATH:
+        raise Failure(
+            f"the path of the state folder is too long by {size - MAX_SOCKET_PATH} bytes for a socket in it",
+            f"Unix sockets have paths of at most {MAX_SOCKET_PATH} bytes: choose a shorter --state",
+        )
 
 
 def existing(layout: StateLayout) -> StateLayout:
