@@ -96,8 +96,8 @@ class HttpTarget:
     def url(self, origin: str) -> URL:
         """Where the checkpoint of an origin is put."""
         path = f"/distributor/v0/logs/{log_id(origin)}/byWitness/{self._witness}/checkpoint"
-        # Escaped once, above, and declared so: yarl would otherwise take %2F for a slash's equal or
-        # escape the escapes, and the distributor would look for a witness of another name.
+        # Escaped once, when we were made, and declared so: what is sent is what stands here. yarl would
+        # otherwise rewrite the escapes as it sees fit.
         return URL(self._base + path, encoded=True)
 
     async def publish(self, origin: str, note: bytes) -> None:
@@ -174,12 +174,8 @@ class HttpTarget:
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """The body's first `MAX_ANSWER` bytes; what is longer costs the connection, not our memory."""
     body = b""
-    while len(body) < MAX_ANSWER:
-        chunk = await response.content.read(MAX_ANSWER - len(body))
-        if not chunk:
-            return body
+    while len(body) < MAX_ANSWER and (chunk := await response.content.read(MAX_ANSWER - len(body))):
         body += chunk
-    response.close()
     return body
 
 

@@ -112,7 +112,7 @@ class Lane:
         self._wake.set()
 
     def drain(self) -> None:
-        """From now on `run` sends only what moved and has not failed, and returns after that."""
+        """From now on `run` sends only what moved, and returns after that."""
         self._draining = True
         self._wake.set()
 
@@ -131,7 +131,7 @@ class Lane:
     def _next(self) -> str | None:
         """The origin whose turn it is, taken from its queue; None while nothing may be sent."""
         now = self._clock.monotonic()
-        while self._due and self._due[0][0] <= now and not self._draining:
+        while self._due and self._due[0][0] <= now:
             _, origin = heapq.heappop(self._due)
             self._waiting.discard(origin)
             self._fresh[origin] = None

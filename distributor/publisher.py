@@ -12,7 +12,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from distributor.lane import Lane
@@ -123,12 +122,9 @@ class Publisher:
                 raise  # the group then cancels the lanes that are not through, and waits for them
 
     async def _drain(self, lanes: Sequence[asyncio.Task[None]]) -> None:
-        drain = self._settings.drain
         try:
-            async with asyncio.timeout(drain):
-                with suppress(TimeoutError):  # a core that is gone leaves time for what is marked already
-                    async with asyncio.timeout(drain / 3):
-                        await self._ask()  # what was cosigned since the last poll
+            async with asyncio.timeout(self._settings.drain):
+                await self._ask()  # what was cosigned since the last poll; the lanes run on meanwhile
                 for lane in self._lanes:
                     lane.drain()
                 if lanes:

@@ -27,6 +27,7 @@ from tests.distributor.world import (
     size_of,
 )
 from witness.core.refusals import CoreUnreachable, MalformedRequest, Overloaded
+from witness.core.wire import Changes, Cursor
 
 A, B, C, D = "log.example/a", "log.example/b", "log.example/c", "log.example/d"
 
@@ -91,8 +92,9 @@ async def publishing(
         yield publisher
     finally:
         running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
+        done, _ = await asyncio.wait({running}, timeout=10)
+        assert done, "it does not stop"
+        assert running.cancelled()
         assert ours() == set()
 
 
@@ -138,9 +140,12 @@ async def test_full_republication_when_the_cursor_leads_nowhere(
 ) -> None:
     heads.move(A, 3)
     heads.move(B, 4)
+    heads.move(C, 5)
     shelf = Shelf()
+    shelf.fail = lambda origin: PublishRejected("shelf", origin, "no") if origin == C else None
     async with publishing(heads, clock, shelf) as publisher:
         await eventually(lambda: publisher.states()[0].published == 2)
+        await eventually(lambda: publisher.states()[0].rejected == 1)
         if how == "restart":
             heads.restart()
             clock.advance(1)
@@ -153,7 +158,7 @@ async def test_full_republication_when_the_cursor_leads_nowhere(
             heads.error = None
             clock.advance(2)
         await eventually(lambda: publisher.states()[0].published == 4)
-        assert sorted(shelf.calls) == [A, A, B, B]
+        await eventually(lambda: sorted(shelf.calls) == [A, A, B, B, C, C])  # the rejected one too
 
 
 async def test_overload_is_no_reason_to_start_anew(heads: Heads, clock: ManualClock) -> None:
@@ -359,10 +364,10 @@ async def test_rejection_is_not_retried_before_the_next_full_publication(
             clock.advance(1000)
             await eventually(lambda size=size: distributor.sizes[-1] == size)  # type: ignore[misc]
         assert len(distributor.requests) == 4
+        await eventually(lambda: publisher.states()[0].pending == 0)
         (state,) = publisher.states()
         assert state.last_error is not None
         assert "400 failed to update to new checkpoint" in state.last_error
-        assert state.pending == 0
         distributor.know(B)
         clock.advance(1600)
         await eventually(lambda: distributor.stored == heads.notes)
@@ -423,7 +428,9 @@ async def test_dead_and_slow_targets_delay_no_other(
         async with publishing(heads, clock, *targets) as publisher:
             for size in range(2, 6):
                 await eventually(lambda: well.stored == heads.notes)
-                await eventually(lambda: [f.read_bytes() for f in tmp_path.glob("*/*")] == [heads.notes[A]])
+                await eventually(
+                    lambda: [f.read_bytes() for f in tmp_path.glob("*/checkpoint")] == [heads.notes[A]]
+                )
                 heads.move(A, size)
                 clock.advance(1)
             await eventually(lambda: publisher.states()[2].published >= 4)
@@ -556,11 +563,10 @@ async def test_stop_does_not_wait_for_a_target_that_hangs(heads: Heads, clock: M
     hung, well = Shelf("hung"), Shelf("well")
     hung.gate = asyncio.Event()
     settings = PublisherSettings(drain=0.1)
-    async with asyncio.timeout(10):
-        async with publishing(heads, clock, hung, well, settings=settings):
-            await eventually(lambda: well.notes == heads.notes and bool(hung.calls))
-            heads.move(B, 1)
-        # `publishing` has seen that no task is left.
+    async with publishing(heads, clock, hung, well, settings=settings):
+        await eventually(lambda: well.notes == heads.notes and bool(hung.calls))
+        heads.move(B, 1)
+    # `publishing` has seen that it stopped and that no task is left.
     assert B in well.notes
     assert hung.notes == {}
 
@@ -568,14 +574,48 @@ async def test_stop_does_not_wait_for_a_target_that_hangs(heads: Heads, clock: M
 async def test_stop_does_not_wait_for_a_core_that_hangs(heads: Heads, clock: ManualClock) -> None:
     heads.move(A, 1)
     shelf = Shelf()
-    async with asyncio.timeout(10):
-        async with publishing(heads, clock, shelf, settings=PublisherSettings(drain=0.3)) as publisher:
-            await eventually(lambda: publisher.states()[0].published == 1)
+    hanging = asyncio.Event()
 
-            async def hang(cursor: object) -> object:
-                return await asyncio.Event().wait()
+    async def changes(cursor: Cursor | None) -> Changes:
+        if cursor is not None:
+            await hanging.wait()
+        return await Heads.changes(heads, cursor)
 
-            publisher._changes = hang  # type: ignore[assignment]
+    heads.changes = changes  # type: ignore[method-assign]
+    async with publishing(heads, clock, shelf, settings=PublisherSettings(drain=0.1)):
+        await eventually(lambda: shelf.notes == heads.notes)
+
+
+async def test_stop_leaves_what_is_only_named_again_to_the_next_start(
+    heads: Heads, clock: ManualClock
+) -> None:
+    for n in range(50):
+        heads.move(f"log.example/{n}", 1)
+    shelf = Shelf()
+    shelf.gate = asyncio.Event()
+    settings = PublisherSettings(concurrency=1, drain=60)
+    async with publishing(heads, clock, shelf, settings=settings):
+        await eventually(lambda: len(shelf.calls) == 1)
+        heads.move("log.example/40", 2)
+        asyncio.get_running_loop().call_later(0.05, shelf.gate.set)
+    assert shelf.calls == ["log.example/0", "log.example/40"]
+
+
+async def test_core_that_promises_more_and_gives_nothing_is_not_asked_without_pause(
+    clock: ManualClock, heads: Heads
+) -> None:
+    asked = 0
+
+    async def changes(cursor: Cursor | None) -> Changes:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0)
+        return Changes(Cursor("1", 0), more=True, origins=())
+
+    heads.changes = changes  # type: ignore[method-assign]
+    async with publishing(heads, clock, Shelf()):
+        await settle()
+        assert asked == 2  # without a cursor, and with the one it gave
 
 
 async def test_stop_retries_nothing(heads: Heads, clock: ManualClock) -> None:

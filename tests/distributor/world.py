@@ -149,6 +149,7 @@ class Distributor:
         self.logs: dict[str, tuple[str, VerifierKey]] = {}
         self.stored: dict[str, bytes] = {}  # by origin
         self.requests: list[tuple[str, str]] = []  # method and raw path
+        self.cookies: list[str] = []  # as sent
         self.sizes: list[int] = []  # of what was accepted, in order
         self.faults: list[Fault] = []  # for the next requests
         self.always: Callable[[str], Fault | None] = lambda origin: None  # by origin
@@ -166,6 +167,7 @@ class Distributor:
 
     async def handle(self, request: web.Request) -> web.Response:
         self.requests.append((request.method, request.raw_path))
+        self.cookies.append(request.headers.get("Cookie", ""))
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
