@@ -91,6 +91,8 @@ def test_a_name_is_enough():
         ("name: x\nabout: {submission_url: ftp://x}", 2, "about.submission_url", "an http or https URL"),
         ("name: x\nabout: {submission_url: 'http://u:p@x'}", 2, "about.submission_url", "without user"),
         ("name: x\ndistributors: [{url: 'http://[x'}]", 2, "distributors[0].url", "must be a URL"),
+        ("name: x\ndistributors: [{url: 'http://d?a=b'}]", 2, "distributors[0].url", "without a query"),
+        ("name: ..", 1, "name", "step in a path"),
         ("name: x\nlog: {level: LOUD}", 2, "log.level", "one of DEBUG, INFO"),
         # not YAML at all
         ("name: [", 1, "", "not YAML"),

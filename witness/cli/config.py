@@ -56,6 +56,8 @@ def wrong_name(value: str) -> str | None:
     """What keeps a text from being a witness's name (signed-note, Format), or None."""
     if not is_key_name(value):
         return "a name has no spaces and no plus sign"
+    if value in (".", ".."):
+        return "a name is not a step in a path, which it becomes part of at distributors"
     if len(value.encode("utf-8", "replace")) > MAX_NAME:
         return f"a name has at most {MAX_NAME} bytes"
     return None
@@ -75,6 +77,11 @@ def wrong_url(value: str) -> str | None:
     if parts.fragment:
         return "must be a URL without a fragment"
     return None
+
+
+def _wrong_distributor(value: str) -> str | None:
+    wrong = wrong_url(value)
+    return "must be a URL without a query" if wrong is None and "?" in value else wrong
 
 
 def _wrong_address(value: str) -> str | None:
@@ -140,7 +147,7 @@ class FeedersConfig:
 class DistributorConfig:
     """One distributor that takes our cosigned checkpoints."""
 
-    url: str = text(check=wrong_url)
+    url: str = text(check=_wrong_distributor)
     name: str | None = text(None, check=_wrong_line)
 
 

@@ -68,21 +68,21 @@ def main() -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(settings))
     except ExceptionGroup as group:
-        refused = _cannot_listen(group)
-        if refused is None:
+        fault = _foreseen(group)
+        if fault is None:
             raise
-        return _fail(str(refused), _hint(refused))
+        return _fail(str(fault), _hint(fault))
     return 0
 
 
-def _cannot_listen(group: BaseExceptionGroup[Exception]) -> CannotListen | None:
+def _foreseen(group: BaseExceptionGroup[Exception]) -> CannotListen | BadSettings | None:
     """The one error that can be foreseen, if it is the only one that the task groups gathered."""
     found: BaseException = group
     while isinstance(found, BaseExceptionGroup):
         if len(found.exceptions) != 1:
             return None
         found = found.exceptions[0]
-    return found if isinstance(found, CannotListen) else None
+    return found if isinstance(found, (CannotListen, BadSettings)) else None
 
 
 async def _run(settings: FrontProcessSettings) -> None:
@@ -169,7 +169,7 @@ def _user_agent(settings: FrontProcessSettings) -> str:
 async def _reconcile(core: CoreClient, pool: FeederPool, settings: FrontProcessSettings) -> None:
     """Keeps the pool in step with the logs that the core has configured."""
     polled: dict[str, FeedLog] = {}
-    change = 0
+    change, news = 0, False
     while True:
         try:
             page = await core.logs(change)
@@ -178,16 +178,19 @@ async def _reconcile(core: CoreClient, pool: FeederPool, settings: FrontProcessS
             await asyncio.sleep(RECONCILE_SECONDS)
             continue
         change = page.change
-        if page.logs:
-            for info in page.logs:
-                log = _feed_log(info, settings.feeders.interval)
-                if log is not None:
-                    polled[info.origin] = log
-                else:
-                    polled.pop(info.origin, None)
+        for info in page.logs:
+            log = _feed_log(info, settings.feeders.interval)
+            if log is not None:
+                polled[info.origin] = log
+            else:
+                polled.pop(info.origin, None)
+            news = True
+        if page.more:
+            continue
+        if news:
             pool.reconcile(polled.values())
-        if not page.more:
-            await asyncio.sleep(RECONCILE_SECONDS)
+            news = False
+        await asyncio.sleep(RECONCILE_SECONDS)
 
 
 def _feed_log(info: LogInfo, interval: float) -> FeedLog | None:
@@ -214,16 +217,22 @@ async def _publishing(settings: FrontProcessSettings, core: CoreClient) -> Async
     async with contextlib.AsyncExitStack() as stack:
         name = settings.front.name
         targets: list[Target] = []
-        if settings.distributors:
-            session = await stack.enter_async_context(open_session())
-            targets += [HttpTarget(each.url, name, session, name=each.name) for each in settings.distributors]
-        if settings.static_dir is not None:
-            targets.append(StaticTarget(Path(settings.static_dir), name))
 
         async def checkpoint(origin: str) -> bytes:
             return await core.checkpoint(origin_hash(origin))
 
-        yield Publisher(core.changes, checkpoint, targets) if targets else None
+        try:
+            if settings.distributors:
+                session = await stack.enter_async_context(open_session())
+                targets += [
+                    HttpTarget(each.url, name, session, name=each.name) for each in settings.distributors
+                ]
+            if settings.static_dir is not None:
+                targets.append(StaticTarget(Path(settings.static_dir), name))
+            publisher = Publisher(core.changes, checkpoint, targets) if targets else None
+        except ValueError as error:
+            raise BadSettings(f"nothing can be published so: {error}") from error
+        yield publisher
 
 
 # --- The one line ---

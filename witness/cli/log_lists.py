@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from feeders.kinds import KINDS, NOT_BUILT, NOT_POLLED
 from witness.cli.config import wrong_url
 from witness.cli.strict_yaml import (
     Place,
@@ -28,8 +29,8 @@ from witness.core.store.logs import LogSettings
 from witness.tlog.loglist import MAX_ORIGIN_SIZE, MAX_QPD, MalformedLogList, parse_log_list
 from witness.tlog.note import MalformedVKey, VerifierKey, has_control, parse_vkey
 
-FEEDERS: Final = ("tiles", "serverless", "sumdb", "static-ct", "rfc6962", "rekor", "pixel", "sigsum", "none")
-"""The kinds that `--feeder` and a list's `feeder` may name; which of them are built: `feeders.kinds`."""
+FEEDERS: Final = (*KINDS, *sorted(NOT_BUILT), NOT_POLLED)
+"""The kinds that `--feeder` and a list's `feeder` may name."""
 MAX_LIST: Final = 64 * 1024 * 1024
 """Bytes of a list; the largest foreseen, of 44,000 logs, has about 10 MB."""
 
@@ -121,7 +122,7 @@ def _network_list(data: bytes) -> tuple[list[ListedLog], list[Skipped]]:
 class _OurEntry:
     origin: str = text(check=wrong_origin)
     vkeys: tuple[str, ...] = words()
-    feeder: str = text("none", one_of=FEEDERS)
+    feeder: str = text(NOT_POLLED, one_of=FEEDERS)
     url: str | None = text(None, check=wrong_url)
     interval: float | None = seconds(None, least=1, most=86400)
     qpd: int | None = whole(None, least=1, most=MAX_QPD)
@@ -185,7 +186,7 @@ def _omniwitness(place: Place) -> ListedLog:
 
 
 def _url(place: Place, feeder: str, url: str | None) -> str | None:
-    if feeder != "none" and url is None:
+    if feeder != NOT_POLLED and url is None:
         raise place.fault(f"a log with the feeder {feeder} needs a url")
     return url
 

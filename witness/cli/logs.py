@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from feeders.kinds import NOT_BUILT, NOT_POLLED
 from witness.cli.config import wrong_url
 from witness.cli.errors import Failure, TheAnswerIsNo, WrongUsage, say_warning
 from witness.cli.importing import import_logs
@@ -70,7 +71,7 @@ def add(
         except LogKeyRefused as error:
             raise WrongUsage(error.reason, error.hint) from error
         record, _ = book.get(name)
-        if record.feeder != "none" and record.url is None:
+        if record.feeder != NOT_POLLED and record.url is None:
             raise WrongUsage(f"the feeder {record.feeder} needs --url")
     _warn_not_built(record)
     if as_json:
@@ -232,8 +233,6 @@ def _settings(wish: _Wish) -> LogSettings:
 
 
 def _warn_not_built(record: LogRecord) -> None:
-    from feeders.kinds import NOT_BUILT  # here, so that other commands start without the feeders
-
     if record.feeder in NOT_BUILT:
         say_warning(f"the feeder {record.feeder} is not built yet: this log can only push its checkpoints")
 

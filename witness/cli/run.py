@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -48,7 +49,9 @@ def run(layout: StateLayout, listen: str | None) -> None:
     )
 
     async def started(ready: dict[str, Any]) -> None:
-        await _introduce(layout, config, ready)
+        # Whoever reads our output may go (`witness run | head`); that is no reason to stop witnessing.
+        with suppress(OSError):
+            await _introduce(layout, config, ready)
 
     try:
         clean = asyncio.run(supervise(core, front, started=started, say=_say))
@@ -157,4 +160,5 @@ async def _introduce(layout: StateLayout, config: Config, ready: dict[str, Any])
 
 def _say(line: str) -> None:
     stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-    click.echo(f"{stamp} WARNING witness.supervisor {line}", err=True)
+    with suppress(OSError):
+        click.echo(f"{stamp} WARNING witness.supervisor {line}", err=True)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import click
 
+from feeders.poll import Status
 from witness.cli.errors import NO, WORLD, Foreseen, foreseen, one_line
 from witness.cli.logs import json_option
 from witness.cli.output import plural, when
@@ -23,21 +24,8 @@ from witness.core.store.base import StoreError
 from witness.core.store.logs import LogBook
 from witness.core.wire import CoreStatus
 
-TROUBLES: Final = frozenset(
-    {
-        "unreachable",
-        "bad-data",
-        "other-origin",
-        "unknown-key",
-        "bad-signature",
-        "fork",
-        "refused",
-        "witness-unavailable",
-        "broken",
-        "stale",
-    }
-)
-"""Feeder states that are worth a line of their own; see `feeders.poll.Status`."""
+NO_TROUBLE: Final = frozenset({Status.WAITING, Status.NOT_POLLED, Status.UNKNOWN_FEEDER, Status.CURRENT})
+"""Feeder states that are counted only; any other is worth a line of its own."""
 _MOST_FEEDERS: Final = 20
 
 
@@ -160,7 +148,7 @@ def _front_lines(front: dict[str, Any]) -> Iterator[str]:
     if feeders:
         counts = Counter(str(state.get("status")) for state in feeders.values())
         yield f"feeders   {', '.join(f'{count} {status}' for status, count in sorted(counts.items()))}"
-    troubled = [(origin, state) for origin, state in feeders.items() if state.get("status") in TROUBLES]
+    troubled = [(origin, state) for origin, state in feeders.items() if state.get("status") not in NO_TROUBLE]
     for origin, state in troubled[:_MOST_FEEDERS]:
         yield f"          {one_line(origin)}: {state['status']}: {one_line(str(state.get('last_error')))}"
     if len(troubled) > _MOST_FEEDERS:
