@@ -33,6 +33,16 @@ class StateLayout:
         return self.keys / "softkey.json"
 
     @property
+    def keyring(self) -> Path:
+        """Which keys there are and where; absent where all are in the soft key backend's file."""
+        return self.keys / "keyring.json"
+
+    @property
+    def unlock(self) -> Path:
+        """Where a running core takes the secret of a locked device: a named pipe, its owner's alone."""
+        return self.keys / "unlock"
+
+    @property
     def core_lock(self) -> Path:
         """Held by the one core that may run on this folder; holds its process ID."""
         return self.root / "core.lock"

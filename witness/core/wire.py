@@ -100,11 +100,25 @@ class FrameReader:
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """A signing key as the operator sees it: `state` is ready, locked, absent, hung or refused."""
+    """A signing key as the operator sees it: `state` is ready, locked, absent, hung, refused or invalid.
+
+    `rate` is what its devices have been measured at together, in signatures a second; 0 where it is held in
+    the core's memory.
+    """
 
     vkey: str
     algorithm: str
     backend: str
+    state: str
+    detail: str = ""
+    rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LockdownStep:
+    """One step of a process's lock-down: `state` is done, unavailable (here), or off; `detail` says more."""
+
+    name: str
     state: str
     detail: str = ""
 

@@ -6,8 +6,9 @@ nobody but `witness.core.cosigner`, which signs nothing but cosignatures.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from witness.core.wire import KeyInfo
 from witness.tlog.note import SignatureType, VerifierKey
@@ -28,7 +29,17 @@ COSIGNATURE_TYPES = {
 
 
 class KeystoreError(Exception):
-    """A key cannot be had or used; `hint` tells the operator what to do next."""
+    """A key cannot be had or used.
+
+    Attributes:
+        reason: what is wrong, one plain line.
+        hint: what the operator can do about it, or empty.
+        code: which kind it is, for whoever is told across a process boundary.
+        state: what a key in this condition is called towards the operator.
+    """
+
+    code: ClassVar[str] = "failed"
+    state: ClassVar[str] = "absent"
 
     def __init__(self, reason: str, hint: str = "") -> None:
         super().__init__(reason)
@@ -37,19 +48,73 @@ class KeystoreError(Exception):
 
 
 class KeyAbsent(KeystoreError):
-    """The device or file is not there."""
+    """The device, the file, or the key in it is not there."""
+
+    code: ClassVar[str] = "absent"
 
 
 class KeyLocked(KeystoreError):
     """The secret that unlocks it was not given."""
 
+    code: ClassVar[str] = "locked"
+    state: ClassVar[str] = "locked"
+
 
 class WrongSecret(KeystoreError):
     """The secret given does not unlock it (or the file was tampered with: the two look the same)."""
 
+    code: ClassVar[str] = "wrong-secret"
+    state: ClassVar[str] = "locked"
 
-class KeyFileInvalid(KeystoreError):
-    """The key file is not of a form this program knows."""
+
+class KeyRefused(KeystoreError):
+    """The device is there, and its policy forbids: a retired identity, another boot state, a lockout."""
+
+    code: ClassVar[str] = "refused"
+    state: ClassVar[str] = "refused"
+
+
+class KeyHung(KeystoreError):
+    """The device did not answer within its deadline."""
+
+    code: ClassVar[str] = "hung"
+    state: ClassVar[str] = "hung"
+
+
+class KeyBusy(KeystoreError):
+    """The device works, and more waits for it than it can answer in time."""
+
+    code: ClassVar[str] = "busy"
+    state: ClassVar[str] = "ready"
+
+
+class KeyInvalid(KeystoreError):
+    """What is there is not the key that is registered, or not of a form this program knows."""
+
+    code: ClassVar[str] = "invalid"
+    state: ClassVar[str] = "invalid"
+
+
+class KeyFileInvalid(KeyInvalid):
+    """The key file, or the ring of registered keys, is not of a form this program knows."""
+
+    code: ClassVar[str] = "file-invalid"
+
+
+class BackendMissing(KeystoreError):
+    """The library that this backend needs is not installed."""
+
+    code: ClassVar[str] = "backend-missing"
+
+
+BY_CODE: dict[str, type[KeystoreError]] = {
+    kind.code: kind
+    for kind in (
+        KeystoreError, KeyAbsent, KeyLocked, WrongSecret, KeyRefused, KeyHung, KeyBusy, KeyInvalid,
+        KeyFileInvalid, BackendMissing,
+    )
+}  # fmt: skip
+"""Every kind of error by its code, for the way between processes."""
 
 
 class Signer(Protocol):
@@ -66,6 +131,34 @@ class Signer(Protocol):
         Raises:
             KeystoreError: the key cannot sign now.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a key that lives in devices signs.
+
+    Attributes:
+        lanes: devices that can sign with it at the same time, now; at least 1.
+        seconds: that one signature takes on one device, as measured lately; 0 before the first.
+    """
+
+    lanes: int
+    seconds: float
+
+
+@runtime_checkable
+class PacedSigner(Protocol):
+    """A `Signer` that takes its time: it asks a device, and is never called where others would wait."""
+
+    @property
+    def pace(self) -> Pace:
+        """How fast it signs now."""
+        ...
+
+    @property
+    def most_lanes(self) -> int:
+        """Devices that may ever sign with it side by side."""
         ...
 
 

@@ -93,6 +93,11 @@ _SIGNERS: dict[Algorithm, type[Ed25519Signer | MLDSA44Signer]] = {
 }
 
 
+def soft_signer(algorithm: Algorithm, name: str, seed: bytes) -> Signer:
+    """A key in this process's memory, from its 32-byte seed."""
+    return _SIGNERS[algorithm](name, seed)
+
+
 class SoftKeystore:
     """An opened key file."""
 

@@ -1,0 +1,247 @@
+"""Registered devices, kept: opened, held to what is registered, and opened again whenever they come back.
+
+Each device has a thread here that waits for the device and for nothing else; the device itself is driven in
+another process. Nobody who wants a signature ever waits for a device to come back: while it is away, its
+error is the answer.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from witness.core.keystore.authorise import is_signed, trial_message
+from witness.core.keystore.base import (
+    Algorithm,
+    KeyAbsent,
+    KeyInvalid,
+    KeyLocked,
+    KeyRefused,
+    KeystoreError,
+    WrongSecret,
+)
+from witness.core.keystore.derivation import WITNESS_PURPOSES, Identity, scheme
+from witness.core.keystore.held import HeldSigner
+from witness.core.keystore.hostclient import HostClient
+from witness.core.keystore.keyring import WITNESS, DeviceEntry, KeyEntry, Place
+from witness.core.keystore.softkey import algorithm_of, soft_signer
+from witness.core.keystore.talk import from_b64, to_b64
+from witness.tlog.note import VerifierKey
+
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 5.0
+_SETTLED_PAUSE: Final = 30.0
+"""Seconds between two looks at a device that refuses by its policy, or is another than the registered one."""
+_WEIGHT: Final = 0.2
+"""Of the latest signature's time in the measured time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds that a device has.
+
+    Attributes:
+        open: to be opened, and to derive: a real TPM takes its time, once.
+        sign: to make one signature.
+    """
+
+    open: float = 20.0
+    sign: float = 2.0
+
+
+class KeptDevice:
+    """One registered device and its thread.
+
+    `guard` is shared by all devices of a witness: whoever waits for any of them waits on it. Its holder may
+    read and set `error`, `busy` and `seconds`.
+    """
+
+    def __init__(
+        self,
+        entry: DeviceEntry,
+        keys: Sequence[tuple[KeyEntry, Place]],
+        host: HostClient,
+        *,
+        secret: str | None,
+        guard: threading.Condition,
+        deadlines: Deadlines,
+        held: Mapping[VerifierKey, HeldSigner],
+    ) -> None:
+        self.entry = entry
+        self.note = ""
+        self.error: KeystoreError | None = KeyAbsent("the device is being opened")
+        self.busy = False
+        self.seconds: dict[VerifierKey, float] = {}
+        self.attempt = ""
+        self._keys = [(key, place) for key, place in keys if key.purpose == WITNESS]
+        self._host = host
+        self._secret = secret
+        self._rejected: WrongSecret | None = None
+        self._guard = guard
+        self._deadlines = deadlines
+        self._held = held
+        self._wake = threading.Event()
+        self._stopping = False
+        self._settled = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"device {entry.name}", daemon=True)
+
+    @property
+    def signs(self) -> bool:
+        """Whether it is asked for signatures; a device that derives is let go once it has."""
+        return any(key.how == "sign" for key, _ in self._keys)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def wait_tried(self, seconds: float) -> bool:
+        """Waits until the device was tried once; whether that came to pass within so many seconds."""
+        return self._settled.wait(seconds)
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        self._stopping = True
+        self._wake.set()
+
+    def join(self) -> None:
+        """Waits for the thread's end."""
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def unlock(self, secret: str, attempt: str) -> None:
+        """Tries a secret; `attempt` names the try in the device's state."""
+        with self._guard:
+            self._secret, self._rejected, self.attempt = secret, None, attempt
+        self._wake.set()
+
+    def fail(self, error: KeystoreError) -> None:
+        """Takes the device out of use (with the guard held); its thread brings it back when it can."""
+        if self.error is None:
+            self.error = error
+            self._wake.set()
+
+    def sign(self, vkey: VerifierKey, message: bytes) -> bytes:
+        """A signature by the registered key, verified; measures what it took.
+
+        Raises:
+            KeystoreError: the device does not sign, or not with the key that is registered.
+        """
+        place = next(place for key, place in self._keys if key.vkey == vkey)
+        began = time.perf_counter()
+        answer = self._call(
+            "sign",
+            self._deadlines.sign,
+            vkey=str(vkey),
+            algorithm=algorithm_of(vkey),
+            message=to_b64(message),
+            locator=dict(place.locator),
+        )
+        took = time.perf_counter() - began
+        signature = from_b64(answer["signature"])
+        # No other key is ever used instead, and a signature that a fault made wrong is not let out.
+        if not is_signed(vkey, message, signature):
+            raise KeyInvalid(f"the device {self.entry.name} signs with a key that is not the registered one")
+        with self._guard:
+            known = self.seconds.get(vkey)
+            self.seconds[vkey] = took if known is None else known + _WEIGHT * (took - known)
+        return signature
+
+    # --- on the device's own thread -------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        pause = _FIRST_PAUSE
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                self._bring_up()
+            except KeystoreError as error:
+                self._note_failure(error)
+                self._let_go()
+                lasting = isinstance(self.error, KeyRefused | KeyInvalid)
+                self._wake.wait(_SETTLED_PAUSE if lasting else pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                continue
+            pause = _FIRST_PAUSE
+            with self._guard:
+                self.error = None
+                self._guard.notify_all()
+            self._settled.set()
+            if not self.signs:
+                self._let_go()
+                return
+            self._wait_for_failure()
+            self._let_go()
+
+    def _wait_for_failure(self) -> None:
+        while True:
+            with self._guard:
+                if self.error is not None or self._stopping:
+                    return
+            self._wake.wait()
+            self._wake.clear()
+
+    def _bring_up(self) -> None:
+        with self._guard:
+            secret = self._secret
+        entry = self.entry
+        answer = self._call(
+            "open", self._deadlines.open, backend=entry.backend, settings=dict(entry.settings), secret=secret
+        )
+        self.note = str(answer["note"])
+        if entry.unique_id and answer["unique_id"] != entry.unique_id:
+            raise KeyInvalid(
+                f"another device answers as {entry.name}: it calls itself {answer['unique_id'] or 'nothing'}",
+                "witness keys register makes a device known",
+            )
+        for key, place in self._keys:
+            if key.how == "derive":
+                self._held[key.vkey].give(self._derived(key, place))
+            else:
+                self.sign(key.vkey, trial_message(key.vkey, max(1, int(time.time()))))
+
+    def _derived(self, key: KeyEntry, place: Place) -> Any:
+        algorithm = Algorithm(algorithm_of(key.vkey))
+        purpose, way = WITNESS_PURPOSES[algorithm], scheme(key.scheme)
+        identity = Identity(self.entry.unique_id, key.generation, key.dev, place.locator)
+        answer = self._call(
+            "derive",
+            self._deadlines.open,
+            diversifier=to_b64(way.diversifier(purpose, identity)),
+            locator=dict(place.locator),
+        )
+        signer = soft_signer(
+            algorithm, key.vkey.name, way.seed(purpose, identity, from_b64(answer["secret"]))
+        )
+        if signer.vkey != key.vkey:
+            raise KeyInvalid(
+                f"the device {self.entry.name} derives another key than the registered"
+                f" {key.vkey.name}+{key.vkey.key_id.hex()}"
+            )
+        return signer
+
+    def _note_failure(self, error: KeystoreError) -> None:
+        with self._guard:
+            if isinstance(error, WrongSecret):
+                # It is not tried again: some devices count.
+                self._secret, self._rejected = None, error
+            elif isinstance(error, KeyLocked) and self._rejected is not None:
+                error = self._rejected
+            self.error = error
+            for key, _ in self._keys:
+                if key.how == "derive":
+                    self._held[key.vkey].fail(error)
+            self._guard.notify_all()
+        self._settled.set()
+
+    def _let_go(self) -> None:
+        if not self._stopping:
+            try:
+                self._call("close", self._deadlines.sign)
+            except KeystoreError:
+                return  # the host itself is gone, which the core learns from the host client
+
+    def _call(self, op: str, deadline: float, **fields: Any) -> dict[str, Any]:
+        return self._host.call(self.entry.name, op, deadline, **fields)

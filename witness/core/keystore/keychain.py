@@ -1,0 +1,295 @@
+"""All keys of one witness, from whatever backends: what the core signs with.
+
+Two steps, because the core locks itself down in between:
+
+- `prepare` reads the ring and the secrets, wherever they are kept, opens the key file, and starts the device
+  host. It needs to open files and start a program, and starts no thread.
+- `open` opens the devices, through the host. It needs the socket to the host, and starts threads.
+
+A key file that cannot be opened keeps a witness from starting, unless it was told to wait for its passphrase.
+A device that is away does not: its keys answer why they cannot sign, until it is there.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from witness.core.keystore import keyring, softkey
+from witness.core.keystore.base import KeyFileInvalid, KeyLocked, KeystoreError, Signer, WrongSecret
+from witness.core.keystore.devices import Deadlines, KeptDevice
+from witness.core.keystore.held import HeldSigner
+from witness.core.keystore.hostclient import HostClient
+from witness.core.keystore.keyring import SOFT, DeviceEntry, Ring
+from witness.core.keystore.pool import PooledSigner
+from witness.core.keystore.softkey import SoftKeystore, algorithm_of
+from witness.core.layout import StateLayout
+from witness.core.wire import KeyInfo
+from witness.tlog.note import VerifierKey
+
+_OWN_SECRET: Final = frozenset({"tpm2", "pkcs11"})
+"""Backends for which the witness's own passphrase serves, where a device names no secret of its own."""
+MAX_SECRET: Final = 4096
+"""Bytes of a secret in a file."""
+
+
+class Keychain:
+    """The keys of one witness identity. `signers`, `states` and `warnings` are a `Keystore`'s."""
+
+    def __init__(
+        self,
+        layout: StateLayout,
+        ring: Ring,
+        *,
+        passphrase: str | None,
+        secrets: Mapping[str, str | None],
+        host: HostClient | None,
+        wait: bool = False,
+        deadlines: Deadlines | None = None,
+    ) -> None:
+        self.ring = ring
+        self.on_lost: Callable[[], None] | None = None
+        self._layout = layout
+        self._host = host
+        self._wait = wait
+        self._guard = threading.Condition()
+        self._soft: SoftKeystore | None = None
+        self._soft_held: dict[VerifierKey, HeldSigner] = {}
+        self._soft_attempt = ""
+        self._held = {key.vkey: HeldSigner(key.vkey) for key in ring.witness_keys if key.how == "derive"}
+        self._devices: dict[str, KeptDevice] = {}
+        if host is not None:
+            for device in ring.devices:
+                if device.backend != SOFT and ring.keys_on(device.name):
+                    self._devices[device.name] = KeptDevice(
+                        device,
+                        ring.keys_on(device.name),
+                        host,
+                        secret=secrets.get(device.name),
+                        guard=self._guard,
+                        deadlines=deadlines or Deadlines(),
+                        held=self._held,
+                    )
+        if any(key.how == "soft" for key in ring.witness_keys):
+            self._open_key_file(passphrase)
+        self._signers = tuple(self._signer(vkey) for vkey in ring.vkeys)
+
+    @classmethod
+    def prepare(
+        cls,
+        layout: StateLayout,
+        *,
+        passphrase: str | None,
+        wait: bool = False,
+        deadlines: Deadlines | None = None,
+    ) -> Keychain:
+        """Reads what is registered and every secret, opens the key file, and starts the device host.
+
+        Args:
+            layout: the state folder.
+            passphrase: the witness's own passphrase, if there is one.
+            wait: start without a passphrase that opens the key file, and wait for `unlock`.
+            deadlines: seconds that devices have.
+
+        Raises:
+            KeystoreError: nothing is registered, a secret cannot be read, or the key file does not open.
+            OSError: the host cannot be started.
+        """
+        ring = keyring.read(layout)
+        secrets = {device.name: secret_of(device, passphrase) for device in ring.devices}
+        away = any(device.backend != SOFT and ring.keys_on(device.name) for device in ring.devices)
+        host = HostClient.spawn() if away else None
+        try:
+            return cls(
+                layout,
+                ring,
+                passphrase=passphrase,
+                secrets=secrets,
+                host=host,
+                wait=wait,
+                deadlines=deadlines,
+            )
+        except BaseException:
+            if host is not None:
+                host.close()
+            raise
+
+    def open(self, patience: float = 10.0) -> None:
+        """Tries every device once, for at most `patience` seconds in all; they are tried on, in any case."""
+        if self._host is not None:
+            self._host.start(self._host_lost)
+        for device in self._devices.values():
+            device.start()
+        until = time.monotonic() + patience
+        for device in self._devices.values():
+            device.wait_tried(max(0.0, until - time.monotonic()))
+
+    def close(self) -> None:
+        """Lets all devices go and ends the host."""
+        self.on_lost = None
+        for device in self._devices.values():
+            device.stop()
+        if self._host is not None:
+            self._host.close()
+        for device in self._devices.values():
+            device.join()
+
+    # --- a Keystore's ---------------------------------------------------------------------------------------
+
+    def signers(self) -> tuple[Signer, ...]:
+        """The keys that sign, in the order in which their cosignatures are returned."""
+        return self._signers
+
+    def states(self) -> tuple[KeyInfo, ...]:
+        """Every witness key with its state."""
+        return tuple(self._state(vkey) for vkey in self.ring.vkeys)
+
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know about how the keys are kept."""
+        lines = list(self._soft.warnings()) if self._soft is not None else []
+        for device in self._devices.values():
+            if device.note:
+                lines.append(f"device {device.entry.name}: {device.note}")
+            keys = self.ring.keys_on(device.entry.name)
+            if device.error is not None and all(len(key.places) > 1 for key, _ in keys):
+                error = device.error
+                lines.append(f"device {device.entry.name} is {error.state}, others stand in: {error.reason}")
+        if any(key.dev for key in self.ring.witness_keys):
+            lines.append("this identity is for development (DEV:)")
+        return tuple(lines)
+
+    # --- unlocking ------------------------------------------------------------------------------------------
+
+    @property
+    def lockable(self) -> bool:
+        """Whether there is anything that a secret could unlock later."""
+        return bool(self._devices) or bool(self._soft_held)
+
+    def unlock(self, device: str, secret: str, attempt: str) -> None:
+        """Tries a secret on a device or on the key file. What came of it shows in `states`.
+
+        Args:
+            device: the device's name, or `softkey`.
+            secret: its PIN, passphrase or authorisation value.
+            attempt: a text that the state's detail carries afterwards, so that the asker knows its answer.
+        """
+        kept = self._devices.get(device)
+        if kept is not None:
+            kept.unlock(secret, attempt)
+            return
+        if device == SOFT and self._soft_held:
+            try:
+                self._open_key_file(secret)
+            except KeystoreError as error:
+                for held in self._soft_held.values():
+                    held.fail(error)
+            self._soft_attempt = attempt
+
+    # --- inside ---------------------------------------------------------------------------------------------
+
+    def _open_key_file(self, passphrase: str | None) -> None:
+        try:
+            soft = softkey.open_keystore(self._layout.softkey, passphrase)
+        except (KeyLocked, WrongSecret) as error:
+            if not self._wait:
+                raise
+            for key in self.ring.witness_keys:
+                if key.how == "soft":
+                    self._soft_held.setdefault(key.vkey, HeldSigner(key.vkey)).fail(error)
+            return
+        public, ring = soft.public, self.ring
+        if (public.name, public.identity) != (ring.name, ring.identity):
+            raise KeyFileInvalid(
+                f"the key file belongs to {public.name} ({public.identity}) and the ring to"
+                f" {ring.name} ({ring.identity})",
+                "restore the two from the same witness",
+            )
+        by_vkey = {signer.vkey: signer for signer in soft.signers()}
+        for key in ring.witness_keys:
+            if key.how == "soft" and key.vkey not in by_vkey:
+                raise KeyFileInvalid(
+                    f"the key file does not hold {key.vkey.name}+{key.vkey.key_id.hex()}",
+                    "restore it from its backup",
+                )
+        self._soft = soft
+        for vkey, held in self._soft_held.items():
+            held.give(by_vkey[vkey])
+
+    def _signer(self, vkey: VerifierKey) -> Signer:
+        key = next(key for key in self.ring.witness_keys if key.vkey == vkey)
+        if key.how == "derive":
+            return self._held[vkey]
+        if key.how == "sign":
+            devices = [self._devices[place.device] for place in key.places]
+            return PooledSigner(vkey, devices, self._guard)
+        if vkey in self._soft_held:
+            return self._soft_held[vkey]
+        assert self._soft is not None
+        return next(signer for signer in self._soft.signers() if signer.vkey == vkey)
+
+    def _state(self, vkey: VerifierKey) -> KeyInfo:
+        key = next(key for key in self.ring.witness_keys if key.vkey == vkey)
+        backend = self.ring.device(key.places[0].device).backend
+        signer = next(signer for signer in self._signers if signer.vkey == vkey)
+        detail, rate, attempt = "", 0.0, ""
+        error: KeystoreError | None = None
+        match signer:
+            case PooledSigner():
+                error, rate = signer.error, signer.rate
+                there = sum(device.error is None for device in signer.devices)
+                detail = f"{there} of {len(signer.devices)} devices"
+                attempt = next((d.attempt for d in signer.devices if d.attempt), "")
+            case HeldSigner():
+                error = signer.error
+                kept = self._devices.get(key.places[0].device)
+                attempt = kept.attempt if kept is not None else self._soft_attempt
+                detail = f"derived by {key.scheme}" if key.how == "derive" else "sealed"
+            case _:
+                detail = "sealed" if self._soft is not None and self._soft.public.sealed else "not sealed"
+        if error is not None:
+            detail = error.reason
+        if attempt:
+            detail += f" [unlock {attempt}]"
+        state = "ready" if error is None else error.state
+        return KeyInfo(str(vkey), algorithm_of(vkey), backend, state, detail, round(rate, 1))
+
+    def _host_lost(self) -> None:
+        if self.on_lost is not None and any(device.signs for device in self._devices.values()):
+            self.on_lost()
+
+
+def secret_of(device: DeviceEntry, passphrase: str | None) -> str | None:
+    """A device's secret from where it is kept; None if there is none.
+
+    Raises:
+        KeyLocked: the place that is named cannot be read.
+    """
+    if not device.secret:
+        return passphrase if device.backend in _OWN_SECRET else None
+    (kind, place), *_ = device.secret.items()
+    if kind == "env":
+        return os.environ.pop(place, None)
+    file = Path(place)
+    if kind == "credential":
+        file = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent")) / place
+    try:
+        with file.open("rb") as stream:
+            return stream.read(MAX_SECRET + 1).decode("utf-8").removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise KeyLocked(f"cannot read the secret of {device.name} from {file}: {reason}") from error
+
+
+def credential(name: str) -> str | None:
+    """A systemd credential of this service (systemd.exec, LoadCredential=), or None."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        return None
+    with suppress(FileNotFoundError):
+        return (Path(folder) / name).read_text(encoding="utf-8").removesuffix("\n")
+    return None

@@ -1,0 +1,85 @@
+"""`python -m witness.core.keystore.worker`: drives one device, in a process that may be killed.
+
+Descriptor 0 is a socket. It brings requests and takes answers, one at a time (`witness.core.keystore.talk`).
+At its end the process ends. It signs cosignature messages only, whoever asks.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import Any
+
+from witness.core.keystore.authorise import parse_message
+from witness.core.keystore.backend import Device, open_device
+from witness.core.keystore.base import Algorithm, KeyAbsent, KeystoreError
+from witness.core.keystore.talk import Closed, error_fields, from_b64, receive, send, tie_to_parent, to_b64
+from witness.tlog.note import parse_vkey
+
+
+class Worker:
+    """Answers requests about one device."""
+
+    def __init__(self) -> None:
+        self._device: Device | None = None
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one request; faults of the world are answers too."""
+        try:
+            return {"ok": self._do(request)}
+        except KeystoreError as error:
+            return {"error": error_fields(error)}
+
+    def close(self) -> None:
+        """Lets the device go."""
+        if self._device is not None:
+            self._device.close()
+
+    def _do(self, request: dict[str, Any]) -> dict[str, Any]:
+        op = request["op"]
+        if op == "open":
+            self.close()
+            self._device = open_device(request["backend"], request["settings"], request["secret"])
+            return {"unique_id": self._device.unique_id, "note": self._device.note}
+        device = self._device
+        if device is None:
+            raise KeyAbsent("the device is not open")
+        match op:
+            case "sign":
+                vkey, message = parse_vkey(request["vkey"]), from_b64(request["message"])
+                parse_message(vkey, message)
+                algorithm = Algorithm(request["algorithm"])
+                return {"signature": to_b64(device.sign(algorithm, message, request["locator"]))}
+            case "derive":
+                secret = device.derive(from_b64(request["diversifier"]), request["locator"])
+                return {"secret": to_b64(secret)}
+            case "prepare":
+                locator, generation = device.prepare(request["options"])
+                return {"locator": locator, "generation": generation}
+            case "provide":
+                found = device.provide(Algorithm(request["algorithm"]), request["name"], request["options"])
+                return {"public_key": to_b64(found.public_key), "locator": found.locator}
+            case "retire":
+                device.retire(request["locator"])
+                return {}
+            case _:
+                raise KeyAbsent(f"a device knows no operation {op!r}")
+
+
+def main() -> int:
+    """Serves until the socket ends."""
+    tie_to_parent()
+    connection = socket.socket(fileno=0)
+    worker = Worker()
+    try:
+        while True:
+            request = receive(connection)
+            send(connection, {"id": request["id"], **worker.answer(request)})
+    except (Closed, BrokenPipeError, ConnectionResetError):
+        return 0
+    finally:
+        worker.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
