@@ -5,12 +5,13 @@ import hashlib
 import os
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.cli.command import NAME, make, witness
-from tests.cli.daemon import Daemon, alive, call, daemon, eventually, facts
+from tests.cli.daemon import COMMAND, DEADLINE, Daemon, alive, call, daemon, environment, eventually, facts
 from tests.simulated_log import SimulatedLog
 from tests.simulated_log_server import SimulatedLogServer
 from witness.core.layout import StateLayout
@@ -68,6 +69,26 @@ def test_it_introduces_itself_serves_and_ends_with_0(state):
 def test_ctrl_c_and_a_closed_terminal_end_it_too(state, number):
     with daemon(state) as running:
         assert running.stop(number) == 0
+
+
+def test_a_reader_of_its_output_that_goes_away_does_not_stop_it(state):
+    command = [*COMMAND, "--state", str(state), "run", "--listen", "127.0.0.1:0"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        process.stdout.close()
+        eventually("it is ready", lambda: call("--state", state, "status").returncode == 0)
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(DEADLINE) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_sigterm_during_the_start_ends_it_too(state):
