@@ -23,6 +23,7 @@ from witness.core.wire import (
     FrameReader,
     KeyInfo,
     Kind,
+    LockdownStep,
     LogInfo,
     LogPage,
     Verb,
@@ -103,7 +104,11 @@ def some(cls: type[Any], **special: st.SearchStrategy[Any]) -> st.SearchStrategy
     return st.builds(cls, **fields)
 
 
-STATUSES = some(CoreStatus, keys=st.lists(some(KeyInfo), max_size=2).map(tuple))
+STATUSES = some(
+    CoreStatus,
+    keys=st.lists(some(KeyInfo), max_size=2).map(tuple),
+    lockdown=st.lists(some(LockdownStep), max_size=2).map(tuple),
+)
 PAGES = some(LogPage, logs=st.lists(some(LogInfo), max_size=2).map(tuple))
 CURSORS = some(Cursor)
 CHANGES = some(Changes, cursor=CURSORS)

@@ -13,9 +13,12 @@ import json
 import logging
 import os
 import sys
+from pathlib import Path
 
 import uvloop
 
+from witness.core.layout import StateLayout
+from witness.core.lockdown.sequence import CoreLockdown
 from witness.core.process import FORESEEN, install_signals, serve
 from witness.core.settings import BadSettings, CoreSettings
 
@@ -29,20 +32,24 @@ def main() -> int:
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    lockdown = CoreLockdown(
+        settings.lockdown, StateLayout(Path(settings.state_dir)), front=settings.front_account
+    )
+    lockdown.begin()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(settings))
+            runner.run(_run(settings, lockdown))
     except FORESEEN as error:
         return _fail(error)
     return 0
 
 
-async def _run(settings: CoreSettings) -> None:
+async def _run(settings: CoreSettings, lockdown: CoreLockdown) -> None:
     stop = asyncio.Event()
     install_signals(stop)
     # Descriptor 0 is read to its end and no further: no byte after the settings means anything.
     asyncio.get_running_loop().add_reader(0, _life_line, stop)
-    await serve(settings, lambda: _say({"ready": True}), stop)
+    await serve(settings, lambda: _say({"ready": True}), stop, lockdown)
 
 
 def _life_line(stop: asyncio.Event) -> None:

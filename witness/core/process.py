@@ -1,7 +1,8 @@
 """The core as a process: opened, tested, locked to its folder, serving until told to stop.
 
 Order matters. Self-tests come first; then the lock, so that no second core ever reads or writes this
-folder's state; then keys and state, which must belong together; the socket comes last.
+folder's state; then keys and state, which must belong together; then the process gives up all that it does
+not need (`witness.core.lockdown`); and only then is the socket served.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from witness.core.cosigner import Cosigner
 from witness.core.keystore import softkey
 from witness.core.keystore.base import KeyFileInvalid, KeystoreError, WrongSecret
 from witness.core.layout import StateLayout
+from witness.core.lockdown.sequence import CoreLockdown
+from witness.core.lockdown.steps import RequirementUnmet
 from witness.core.request import Limits
-from witness.core.server import CoreServer
+from witness.core.server import CoreServer, bind
 from witness.core.settings import CoreSettings
 from witness.core.status import StatusReporter
 from witness.core.store.base import StoreError
@@ -99,10 +102,18 @@ def read_passphrase(settings: CoreSettings) -> str | None:
     return passphrase
 
 
-async def serve(settings: CoreSettings, ready: Callable[[], None], stop: asyncio.Event) -> None:
+async def serve(
+    settings: CoreSettings,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+    lockdown: CoreLockdown | None = None,
+) -> None:
     """Runs the core until `stop` is set; `ready` is called once it answers.
 
+    `lockdown`, of which `begin` has run, locks this process down for good; a test's process goes without.
+
     Raises:
+        RequirementUnmet: a step of the lock-down that must be done cannot be.
         SelfTestFailed: an algorithm gave a wrong answer.
         AlreadyRunning: another core holds the folder.
         StoreError: the database is missing or not ours.
@@ -123,13 +134,20 @@ async def serve(settings: CoreSettings, ready: Callable[[], None], stop: asyncio
                     f" {keystore.public.name} ({keystore.public.identity})",
                     "restore the two from the same witness; a key is never used with another's state",
                 )
+            listener = bind(layout.core_socket, others=bool(settings.front_uids))
+            # Derive first, then lock: all that is needed of the world is open. No thread runs yet, and no
+            # byte from outside has been read.
+            steps = lockdown.finish() if lockdown is not None else ()
+            front_uids = settings.front_uids or (lockdown.shows_root_as if lockdown is not None else ())
             limits = Limits(settings.max_batch, settings.max_pending, settings.judge_threads)
             witness = Witness(store, Cosigner(keystore.signers()), limits=limits)
             await witness.start()
             gc.freeze()  # what was loaded stays: the collector need not walk 100,000 logs again and again
-            reporter = StatusReporter(identity.name, witness, keystore, selftests=selftests, started=started)
-            server = CoreServer(witness, store, reporter, front_uids=settings.front_uids)
-            await server.start(layout.core_socket)
+            reporter = StatusReporter(
+                identity.name, witness, keystore, selftests=selftests, started=started, lockdown=steps
+            )
+            server = CoreServer(witness, store, reporter, front_uids=front_uids)
+            await server.start(listener)
             log.info(
                 "core serves name=%s logs=%d heads=%d", identity.name, len(witness.book), witness.book.heads
             )
@@ -189,5 +207,7 @@ def install_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, stop.set)
 
 
-FORESEEN = (selftest.SelfTestFailed, AlreadyRunning, StoreError, KeystoreError, StoreLost, OSError)
+FORESEEN = (
+    selftest.SelfTestFailed, AlreadyRunning, StoreError, KeystoreError, RequirementUnmet, StoreLost, OSError,
+)  # fmt: skip
 """What may keep a core from serving, and is told in a line instead of a traceback."""

@@ -41,7 +41,31 @@ LOGS_PAGE = 1000
 """Logs in one answer about configuration, at most."""
 MAX_BUFFERED_REPLIES = 8 * 1024 * 1024
 """Bytes a slow front may leave unread before its connection is closed."""
+BACKLOG = 64
+"""Connections that may wait to be accepted."""
 _UCRED = struct.Struct("3i")
+
+
+def bind(path: Path, *, others: bool) -> socket.socket:
+    """A socket listening at `path`, in place of one left behind there (the state folder's lock is held).
+
+    Args:
+        path: where.
+        others: whether users besides ours and root may try; the kernel's word on who is there decides, in
+            `CoreServer.admit`.
+    """
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Between bind and chmod nobody else may connect: the umask closes that gap.
+    umask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(umask)
+    if others:
+        path.chmod(0o666)
+    listener.listen(BACKLOG)
+    return listener
 
 
 class CoreServer:
@@ -67,26 +91,13 @@ class CoreServer:
             Verb.CHANGES: self._changes,
         }
 
-    async def start(self, path: Path) -> None:
-        """Listens at `path`, in place of a socket left behind there (the state folder's lock is held)."""
-        listener = self._bind(path)
+    async def start(self, where: Path | socket.socket) -> None:
+        """Listens at a path, or takes connections from a socket that `bind` made."""
+        if isinstance(where, Path):
+            where = bind(where, others=not self._allowed <= {os.geteuid(), 0})
         self._server = await asyncio.get_running_loop().create_unix_server(
-            lambda: _Connection(self), sock=listener
+            lambda: _Connection(self), sock=where
         )
-
-    def _bind(self, path: Path) -> socket.socket:
-        path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        # Between bind and chmod nobody else may connect: the umask closes that gap.
-        umask = os.umask(0o177)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(umask)
-        if not self._allowed <= {os.geteuid(), 0}:
-            path.chmod(0o666)  # the kernel's word on who is there decides, in `admit`
-        listener.listen(16)
-        return listener
 
     async def stop(self) -> None:
         """Takes no further connections, lets running requests end, and closes."""

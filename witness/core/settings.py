@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from witness.core.lockdown.steps import Account, LockdownSettings
 
 
 class BadSettings(Exception):
@@ -23,6 +25,8 @@ class CoreSettings:
         passphrase_env: name of the environment variable that holds the key file's passphrase.
         passphrase_file: path of a file that holds it (a systemd credential, say).
         front_uids: user IDs that may connect besides our own.
+        front_account: the front's user, where it has one of its own.
+        lockdown: what this process gives up.
         log_level: DEBUG, INFO, WARNING or ERROR.
     """
 
@@ -33,6 +37,8 @@ class CoreSettings:
     passphrase_env: str = "WITNESS_PASSPHRASE"  # noqa: S105 - the variable's name, not its value
     passphrase_file: str | None = None
     front_uids: tuple[int, ...] = ()
+    front_account: Account | None = None
+    lockdown: LockdownSettings = field(default_factory=LockdownSettings)
     log_level: str = "INFO"
 
     def to_json(self) -> str:
@@ -51,6 +57,10 @@ class CoreSettings:
             if not isinstance(fields, dict):
                 raise BadSettings("not the core's settings: not a JSON object")
             fields["front_uids"] = tuple(fields.get("front_uids", ()))
+            if fields.get("front_account") is not None:
+                fields["front_account"] = Account(**fields["front_account"])
+            if "lockdown" in fields:
+                fields["lockdown"] = LockdownSettings.from_fields(fields["lockdown"])
             return cls(**fields)
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise BadSettings(f"not the core's settings: {error}") from error

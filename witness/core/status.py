@@ -7,7 +7,7 @@ import os
 
 import witness
 from witness.core.keystore.base import Keystore
-from witness.core.wire import CoreStatus
+from witness.core.wire import CoreStatus, LockdownStep
 from witness.core.witness import Witness
 
 
@@ -15,13 +15,21 @@ class StatusReporter:
     """Puts a `CoreStatus` together when asked."""
 
     def __init__(
-        self, name: str, core: Witness, keystore: Keystore, *, selftests: tuple[str, ...], started: float
+        self,
+        name: str,
+        core: Witness,
+        keystore: Keystore,
+        *,
+        selftests: tuple[str, ...],
+        started: float,
+        lockdown: tuple[LockdownStep, ...] = (),
     ) -> None:
         self._name = name
         self._core = core
         self._keystore = keystore
         self._selftests = selftests
         self._started = started
+        self._lockdown = lockdown
 
     def status(self) -> CoreStatus:
         """The core at this moment."""
@@ -51,4 +59,5 @@ class StatusReporter:
             refusals=dict(core.refusals),
             stages={name: round(value, 6) for name, value in dataclasses.asdict(core.stages).items()},
             selftests=self._selftests,
+            lockdown=self._lockdown,
         )

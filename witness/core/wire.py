@@ -150,6 +150,7 @@ class CoreStatus:
     refusals: dict[str, int]
     stages: dict[str, float]
     selftests: tuple[str, ...]
+    lockdown: tuple[LockdownStep, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +261,7 @@ def decode_status(payload: bytes) -> CoreStatus:
     fields = _fields(payload)
     try:
         fields["keys"] = tuple(KeyInfo(**key) for key in fields["keys"])
+        fields["lockdown"] = tuple(LockdownStep(**step) for step in fields["lockdown"])
         for name in ("reasons", "warnings", "selftests"):
             fields[name] = tuple(fields[name])
         return CoreStatus(**fields)
