@@ -247,6 +247,76 @@ class ClockBehind(Unavailable):
 
 
 @dataclass(unsafe_hash=True)
+class ClockWrong(Unavailable):
+    """The clock is plainly wrong: before this program was made, or far from where it must be."""
+
+    code: ClassVar[str] = "clock-wrong"
+    now: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the witness's clock ({self.now}) is wrong: {self.reason}"
+
+
+@dataclass(unsafe_hash=True)
+class StateBehind(Unavailable):
+    """State is older than what this identity has signed: nothing is signed until an operator decides.
+
+    `have` is the tree size that our state has for the origin (-1 for none), `seen` the larger or later one
+    that this identity has signed, `source` where that was seen.
+    """
+
+    code: ClassVar[str] = "state-behind"
+    origin: str
+    have: int
+    seen: int
+    source: str
+
+    def __str__(self) -> str:
+        have = "no checkpoint" if self.have < 0 else f"size {self.have}"
+        return (
+            f"the witness's state is older than what it has signed: {self.origin!r} has {have} here,"
+            f" and size {self.seen} was cosigned ({self.source})"
+        )
+
+
+@dataclass(unsafe_hash=True)
+class SigningStopped(Unavailable):
+    """An alarm other than old state stops signing until an operator settles it."""
+
+    code: ClassVar[str] = "signing-stopped"
+    kind: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the witness signs nothing ({self.kind}): {self.reason}"
+
+
+@dataclass(unsafe_hash=True)
+class NotCompared(Unavailable):
+    """After a start the state is first compared with what the world has of us."""
+
+    code: ClassVar[str] = "not-compared"
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the witness does not sign yet: {self.reason}"
+
+
+@dataclass(unsafe_hash=True)
+class NotYetCosigned(Unavailable):
+    """The head was fast-forwarded to what the log proved; it is served once it is cosigned anew."""
+
+    code: ClassVar[str] = "not-yet-cosigned"
+    origin_hash: str
+
+    def __str__(self) -> str:
+        return (
+            f"the checkpoint for origin hash {self.origin_hash} was brought forward and is not cosigned yet"
+        )
+
+
+@dataclass(unsafe_hash=True)
 class KeyUnavailable(Unavailable):
     """A key cannot sign now; no other key is used instead."""
 

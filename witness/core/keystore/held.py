@@ -37,7 +37,23 @@ class HeldSigner:
         Raises:
             KeystoreError: the key is not there.
         """
+        return self._held().sign(message)
+
+    def derive_secret(self, purpose: str) -> bytes:
+        """32 bytes for another purpose, out of the key's secret.
+
+        Raises:
+            KeystoreError: the key is not there.
+        """
+        signer = self._held()
+        derive = getattr(signer, "derive_secret", None)
+        if derive is None:
+            raise KeyAbsent("the key's secret is not in this process")
+        secret: bytes = derive(purpose)
+        return secret
+
+    def _held(self) -> Signer:
         if self._signer is None:
             error = self._error
             raise type(error)(error.reason, error.hint)
-        return self._signer.sign(message)
+        return self._signer

@@ -24,6 +24,8 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import mldsa
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from nacl.bindings import crypto_sign, crypto_sign_BYTES, crypto_sign_seed_keypair
 
@@ -71,6 +73,10 @@ class Ed25519Signer:
         """64 bytes."""
         return crypto_sign(message, self._secret)[:crypto_sign_BYTES]
 
+    def derive_secret(self, purpose: str) -> bytes:
+        """32 bytes for another purpose, from which the key cannot be told."""
+        return _derive(self._secret[:SEED_SIZE], purpose)
+
 
 class MLDSA44Signer:
     """ML-DSA-44 by OpenSSL (FIPS 204, hedged, empty context)."""
@@ -85,6 +91,10 @@ class MLDSA44Signer:
     def sign(self, message: bytes) -> bytes:
         """2420 bytes."""
         return self._key.sign(message)
+
+    def derive_secret(self, purpose: str) -> bytes:
+        """32 bytes for another purpose, from which the key cannot be told."""
+        return _derive(self._key.private_bytes_raw(), purpose)
 
 
 _SIGNERS: dict[Algorithm, type[Ed25519Signer | MLDSA44Signer]] = {
@@ -231,8 +241,28 @@ def open_keystore(path: Path, passphrase: str | None) -> SoftKeystore:
         WrongSecret: the passphrase does not open it.
         KeyFileInvalid: it is not of a form this program knows, or its seeds are not those of its vkeys.
     """
-    content = _read(path)
-    public = _public(content)
+    return KeyFile(path).open(passphrase)
+
+
+class KeyFile:
+    """A key file that was read, and may be opened later, when the process can read no files any more.
+
+    Raises:
+        KeyAbsent: there is no such file.
+        KeyFileInvalid: it is not of a form this program knows.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._content = _read(path)
+        self.public = _public(self._content)
+
+    def open(self, passphrase: str | None) -> SoftKeystore:
+        """Opens it; see `open_keystore`."""
+        return _open(self._path, self._content, self.public, passphrase)
+
+
+def _open(path: Path, content: Mapping[str, Any], public: PublicKeys, passphrase: str | None) -> SoftKeystore:
     seeds = _unseal(content, passphrase) if public.sealed else content.get("seeds")
     if not isinstance(seeds, dict):
         raise KeyFileInvalid(f"{path} holds no seeds")
@@ -301,6 +331,10 @@ def _unseal(content: Mapping[str, Any], passphrase: str | None) -> object:
     except InvalidTag as error:
         raise WrongSecret("the passphrase does not open the key file, or the file was changed") from error
     return json.loads(plain)
+
+
+def _derive(seed: bytes, purpose: str) -> bytes:
+    return HKDF(SHA256(), 32, None, purpose.encode()).derive(seed)
 
 
 def _associated(header: Mapping[str, Any]) -> bytes:

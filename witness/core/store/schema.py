@@ -81,6 +81,93 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TRIGGER contradictions_stay BEFORE DELETE ON contradictions
     BEGIN SELECT RAISE(ABORT, 'evidence is never deleted'); END;
     """,
+    """
+    CREATE TABLE facts (
+        name TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE alarms (
+        id INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL,
+        origin TEXT NOT NULL DEFAULT '',
+        raised INTEGER NOT NULL,
+        have INTEGER,
+        seen INTEGER,
+        root BLOB,
+        stamp INTEGER NOT NULL DEFAULT 0,
+        source TEXT NOT NULL,
+        detail TEXT NOT NULL DEFAULT '',
+        note BLOB,
+        settled INTEGER,
+        how TEXT
+    ) STRICT;
+    CREATE UNIQUE INDEX alarms_active ON alarms (kind, origin) WHERE settled IS NULL;
+    CREATE TRIGGER alarms_stay BEFORE DELETE ON alarms
+    BEGIN SELECT RAISE(ABORT, 'alarms are settled, never deleted'); END;
+    CREATE TRIGGER alarms_settle_once BEFORE UPDATE ON alarms WHEN OLD.settled IS NOT NULL
+    BEGIN SELECT RAISE(ABORT, 'a settled alarm stays as it is'); END;
+
+    CREATE TABLE audit (
+        number INTEGER PRIMARY KEY,
+        record BLOB NOT NULL,
+        mac BLOB NOT NULL
+    ) STRICT;
+    CREATE TRIGGER audit_stays BEFORE DELETE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the record is append-only'); END;
+    CREATE TRIGGER audit_stands BEFORE UPDATE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the record is append-only'); END;
+
+    CREATE TABLE audit_inbox (
+        id INTEGER PRIMARY KEY,
+        seen INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        facts TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE recent_heads (
+        log_id INTEGER NOT NULL REFERENCES logs (id),
+        size INTEGER NOT NULL,
+        root BLOB NOT NULL,
+        timestamp INTEGER NOT NULL,
+        note BLOB NOT NULL,
+        PRIMARY KEY (log_id, size)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE proposals (
+        id TEXT PRIMARY KEY,
+        action TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        statement BLOB NOT NULL,
+        made INTEGER NOT NULL,
+        expires INTEGER NOT NULL,
+        ended TEXT,
+        ended_at INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE votes (
+        proposal TEXT NOT NULL REFERENCES proposals (id),
+        operator TEXT NOT NULL,
+        verdict TEXT NOT NULL CHECK (verdict IN ('approve', 'deny')),
+        cast_at INTEGER NOT NULL,
+        signature BLOB NOT NULL,
+        PRIMARY KEY (proposal, operator)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER proposals_end_once BEFORE UPDATE ON proposals WHEN OLD.ended IS NOT NULL
+    BEGIN SELECT RAISE(ABORT, 'a proposal ends once'); END;
+
+    CREATE TABLE generations (
+        number INTEGER PRIMARY KEY,
+        state TEXT NOT NULL CHECK (state IN ('staged', 'active', 'retiring', 'retired')),
+        vkeys TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        until INTEGER,
+        statement BLOB
+    ) STRICT;
+    CREATE TRIGGER generations_stay BEFORE DELETE ON generations
+    BEGIN SELECT RAISE(ABORT, 'generations are retired, never deleted'); END;
+    CREATE TRIGGER retired_stays BEFORE UPDATE ON generations WHEN OLD.state = 'retired'
+    BEGIN SELECT RAISE(ABORT, 'a retired identity stays retired'); END;
+    """,
 )
 
 

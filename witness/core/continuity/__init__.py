@@ -1,0 +1,1 @@
+"""A witness whose word survives loss, rollback, rotation and its own operator."""
