@@ -191,7 +191,7 @@ def test_the_kernel_saw_the_fsync_return_before_the_reply() -> None:
                     answered.append((log.root(), lines))
                     log.append()
             core_process.close_life_line()
-            assert core_process.wait() == 0
+            assert core_process.wait() == 0, core_process.said()
         with trace.open(errors="replace") as text:
             record = list(calls(text, {}))
     for root, lines in answered:
