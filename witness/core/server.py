@@ -1,7 +1,9 @@
 """The core's door: one Unix socket, framed requests, peer credentials checked.
 
 Whoever connects is taken for hostile. Frames are bounded, verbs are few, and a connection that breaks the
-framing is closed. Nothing here judges or stores.
+framing is closed. So is everything that a connection can make the core hold: how many there are, what each
+has under way, the bodies inside, the answers that nobody reads, and the lines in our own log. What goes
+beyond is told to come back later, or closed. Nothing here judges or stores.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from witness.core.refusals import CoreError, InternalError, MalformedRequest, NoCheckpoint
+from witness.core.refusals import CoreError, InternalError, MalformedRequest, NoCheckpoint, Overloaded
 from witness.core.request import Answer
 from witness.core.status import StatusReporter
 from witness.core.store.base import Store
@@ -41,9 +43,22 @@ LOGS_PAGE = 1000
 """Logs in one answer about configuration, at most."""
 MAX_BUFFERED_REPLIES = 8 * 1024 * 1024
 """Bytes a slow front may leave unread before its connection is closed."""
+MAX_UNREAD_REPLIES = 64 * 1024 * 1024
+"""Bytes that all fronts together may leave unread before the one that is answered next is closed."""
+MAX_CONNECTIONS = 64
+"""Connections at a time. A front needs one, and so does a command."""
+MAX_UNDER_WAY = 1024
+"""Requests of one connection under way, add-checkpoint aside, which the witness bounds itself."""
+MAX_PAGES_UNDER_WAY = 8
+"""Requests of one connection under way whose answers are long: status, logs, changes."""
+MAX_BODIES = 64 * 1024 * 1024
+"""Bytes of add-checkpoint and sign-subtree bodies inside, over all connections."""
+COMPLAINT_SECONDS = 1.0
+"""Between two lines in our log about what fronts do wrong."""
 BACKLOG = 64
 """Connections that may wait to be accepted."""
 _UCRED = struct.Struct("3i")
+_PAGES = frozenset({Verb.STATUS, Verb.LOGS, Verb.CHANGES})
 
 
 def bind(path: Path, *, others: bool) -> socket.socket:
@@ -82,6 +97,8 @@ class CoreServer:
         self._readers = ThreadPoolExecutor(1, "reader")
         self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._bodies = 0
+        self._next_complaint = 0.0
         self._server: asyncio.Server | None = None
         self._verbs: dict[int, Callable[[bytes], Awaitable[bytes]]] = {
             Verb.SIGN_SUBTREE: witness.sign_subtree,
@@ -113,10 +130,20 @@ class CoreServer:
         """Whether the peer's user may talk to the core (SO_PEERCRED: the kernel's word, not the peer's)."""
         peer = transport.get_extra_info("socket")
         pid, uid, _gid = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        if uid in self._allowed:
-            return True
-        log.warning("refused a connection from user %d (process %d)", uid, pid)
-        return False
+        if uid not in self._allowed:
+            self.complain("refused a connection from user %d (process %d)", uid, pid)
+            return False
+        if len(self._connections) >= MAX_CONNECTIONS:
+            self.complain("refused a connection beyond %d", MAX_CONNECTIONS)
+            return False
+        return True
+
+    def complain(self, text: str, *facts: object) -> None:
+        """Logs what a front does wrong; not every time, or it could fill the disk with it."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._next_complaint:
+            self._next_complaint = now + COMPLAINT_SECONDS
+            log.warning(text, *facts)
 
     def joined(self, connection: _Connection) -> None:
         """Notes a connection that was admitted."""
@@ -128,16 +155,49 @@ class CoreServer:
 
     def handle(self, connection: _Connection, request_id: int, verb: int, payload: bytes) -> None:
         """Starts on one request; its answer goes to the connection when it is there."""
+        size = len(payload)
+        if self._bodies + size > MAX_BODIES:
+            self._shed(connection, request_id)
+            return
         if verb == Verb.ADD_CHECKPOINT:  # the hot one: no task, no future
-            self._witness.submit(payload, lambda answer: connection.answer(request_id, answer))
+
+            def respond(answer: Answer) -> None:
+                self._bodies -= size
+                connection.answer(request_id, answer)
+
+            self._bodies += size
+            self._witness.submit(payload, respond)
             return
         handler = self._verbs.get(verb)
         if handler is None:
             connection.answer(request_id, MalformedRequest(f"the core knows no verb {verb}"))
             return
+        pages = verb in _PAGES
+        if connection.under_way >= MAX_UNDER_WAY or (pages and connection.pages >= MAX_PAGES_UNDER_WAY):
+            self._shed(connection, request_id)
+            return
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            self._bodies -= size
+            connection.under_way -= 1
+            connection.pages -= pages
+
+        self._bodies += size
+        connection.under_way += 1
+        connection.pages += pages
         task = asyncio.get_running_loop().create_task(self._run(handler, connection, request_id, payload))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(done)
+
+    def _shed(self, connection: _Connection, request_id: int) -> None:
+        error = Overloaded(retry_after=1)
+        self._witness.refusals[error.code] += 1
+        connection.answer(request_id, error)
+
+    def unread(self) -> int:
+        """Bytes of answers that fronts have not read."""
+        return sum(connection.unread for connection in self._connections)
 
     async def _run(
         self,
@@ -200,13 +260,18 @@ class CoreServer:
 
 
 class _Connection(asyncio.Protocol):
-    """One front's connection. Replies of one turn of the loop leave in one write."""
+    """One front's connection. Replies of one turn of the loop leave in one write.
+
+    The server counts in it what is under way: all requests but add-checkpoint, and those for long answers.
+    """
 
     def __init__(self, server: CoreServer) -> None:
         self._server = server
         self._reader = FrameReader(MAX_REQUEST)
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
+        self.under_way = 0
+        self.pages = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not isinstance(transport, asyncio.Transport) and not hasattr(transport, "write"):
@@ -223,7 +288,7 @@ class _Connection(asyncio.Protocol):
         try:
             frames = self._reader.feed(data)
         except WireError as error:
-            log.warning("a front broke the framing: %s", error)
+            self._server.complain("a front broke the framing: %s", error)
             self._transport.close()
             return
         for request_id, verb, payload in frames:
@@ -248,10 +313,16 @@ class _Connection(asyncio.Protocol):
     def _flush(self) -> None:
         if self._transport is not None and self._out:
             self._transport.write(b"".join(self._out))
-            if self._transport.get_write_buffer_size() > MAX_BUFFERED_REPLIES:
-                log.warning("a front does not read its answers; its connection is closed")
+            unread = self.unread
+            if unread > MAX_BUFFERED_REPLIES or (unread and self._server.unread() > MAX_UNREAD_REPLIES):
+                self._server.complain("a front does not read its answers; its connection is closed")
                 self._transport.abort()
         self._out.clear()
+
+    @property
+    def unread(self) -> int:
+        """Bytes of answers that wait for the front to read."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     def flush_and_close(self) -> None:
         """Sends what is queued and closes."""
