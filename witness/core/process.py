@@ -17,13 +17,15 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from witness.core import selftest
 from witness.core.cosigner import Cosigner
-from witness.core.keystore import softkey
-from witness.core.keystore.base import KeyFileInvalid, KeystoreError, WrongSecret
+from witness.core.keystore.base import KeyAbsent, KeyFileInvalid, KeystoreError, WrongSecret
+from witness.core.keystore.devices import Deadlines
+from witness.core.keystore.keychain import Keychain, credential
+from witness.core.keystore.unlocking import UnlockPipe
 from witness.core.layout import StateLayout
 from witness.core.lockdown.sequence import CoreLockdown
 from witness.core.lockdown.steps import RequirementUnmet
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 0.25
 """How often the core looks for what the command line changed."""
+CREDENTIAL = "witness-passphrase"
+"""The systemd credential with the passphrase, where neither a file nor the environment has it."""
 WAL_SECONDS = 1.0
 """How often it considers copying the write-ahead log back."""
 
@@ -99,7 +103,7 @@ def read_passphrase(settings: CoreSettings) -> str | None:
             passphrase.encode()
         except UnicodeEncodeError as error:  # the environment's undecodable bytes become lone surrogates
             raise WrongSecret(f"the passphrase in {variable} is not UTF-8 text") from error
-    return passphrase
+    return passphrase if passphrase is not None else credential(CREDENTIAL)
 
 
 async def serve(
@@ -123,22 +127,28 @@ async def serve(
     started = time.time()
     selftests = selftest.run()
     layout = StateLayout(Path(settings.state_dir))
-    with folder_lock(layout.core_lock):
+    with folder_lock(layout.core_lock), ExitStack() as closing:
         store = SQLiteStore(layout.database)
         try:
-            keystore = softkey.open_keystore(layout.softkey, read_passphrase(settings))
+            keystore = closing.enter_context(_keys(settings, layout))
             identity = store.identity()
-            if (identity.name, identity.identity) != (keystore.public.name, keystore.public.identity):
+            ring = keystore.ring
+            if (identity.name, identity.identity) != (ring.name, ring.identity):
                 raise KeyFileInvalid(
                     f"the database belongs to {identity.name} ({identity.identity}) and the keys to"
-                    f" {keystore.public.name} ({keystore.public.identity})",
+                    f" {ring.name} ({ring.identity})",
                     "restore the two from the same witness; a key is never used with another's state",
                 )
+            pipe = UnlockPipe(layout, keystore.unlock)
+            if keystore.lockable:
+                pipe.make()
             listener = bind(layout.core_socket, others=bool(settings.front_uids))
             # Derive first, then lock: all that is needed of the world is open. No thread runs yet, and no
             # byte from outside has been read.
             steps = lockdown.finish() if lockdown is not None else ()
             front_uids = settings.front_uids or (lockdown.shows_root_as if lockdown is not None else ())
+            lost = asyncio.Event()
+            keystore.open(asyncio.get_running_loop(), lost)
             limits = Limits(settings.max_batch, settings.max_pending, settings.judge_threads)
             witness = Witness(store, Cosigner(keystore.signers()), limits=limits)
             await witness.start()
@@ -151,8 +161,11 @@ async def serve(
             log.info(
                 "core serves name=%s logs=%d heads=%d", identity.name, len(witness.book), witness.book.heads
             )
+            if keystore.lockable:
+                pipe.listen()
             ready()
-            await _until_stopped(witness, store, stop)
+            await _until_stopped(witness, store, stop, lost)
+            await pipe.close()
             await witness.stop()
             await server.stop()
             layout.core_socket.unlink(missing_ok=True)
@@ -160,13 +173,33 @@ async def serve(
             store.close()
         if witness.broken.is_set():
             raise StoreLost("; ".join(witness.unready()))
+        if lost.is_set():
+            raise KeyAbsent("the process that keeps the devices has ended")
 
 
-async def _until_stopped(witness: Witness, store: SQLiteStore, stop: asyncio.Event) -> None:
-    """Runs the chores beside the requests; returns when told to stop or when the store is lost."""
+@contextmanager
+def _keys(settings: CoreSettings, layout: StateLayout) -> Iterator[Keychain]:
+    """The keys: everything read, and whatever must be started is started, before the lock-down."""
+    keychain = Keychain.prepare(
+        layout,
+        passphrase=read_passphrase(settings),
+        wait=settings.wait_for_unlock,
+        deadlines=Deadlines(sign=settings.key_deadline),
+    )
+    try:
+        yield keychain
+    finally:
+        keychain.close()
+
+
+async def _until_stopped(
+    witness: Witness, store: SQLiteStore, stop: asyncio.Event, keys_lost: asyncio.Event
+) -> None:
+    """Runs the chores beside the requests; returns when told to stop, or when store or keys are lost."""
     tasks = [
         asyncio.create_task(stop.wait()),
         asyncio.create_task(witness.broken.wait()),
+        asyncio.create_task(keys_lost.wait()),
         asyncio.create_task(_refresh(witness)),
         asyncio.create_task(_copy_wal(store)),
     ]

@@ -24,6 +24,8 @@ class CoreSettings:
         judge_threads: threads that check and sign.
         passphrase_env: name of the environment variable that holds the key file's passphrase.
         passphrase_file: path of a file that holds it (a systemd credential, say).
+        wait_for_unlock: start although the key file is sealed and no passphrase opens it, and wait for one.
+        key_deadline: seconds that a device has to make one signature.
         front_uids: user IDs that may connect besides our own.
         front_account: the front's user, where it has one of its own.
         lockdown: what this process gives up.
@@ -36,6 +38,8 @@ class CoreSettings:
     judge_threads: int = 2
     passphrase_env: str = "WITNESS_PASSPHRASE"  # noqa: S105 - the variable's name, not its value
     passphrase_file: str | None = None
+    wait_for_unlock: bool = False
+    key_deadline: float = 2.0
     front_uids: tuple[int, ...] = ()
     front_account: Account | None = None
     lockdown: LockdownSettings = field(default_factory=LockdownSettings)

@@ -12,6 +12,8 @@ A device that is away does not: its keys answer why they cannot sign, until it i
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
 import threading
 import time
@@ -20,14 +22,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from witness.core.keystore import keyring, softkey
+from witness.core.keystore import keyring
 from witness.core.keystore.base import KeyFileInvalid, KeyLocked, KeystoreError, Signer, WrongSecret
 from witness.core.keystore.devices import Deadlines, KeptDevice
 from witness.core.keystore.held import HeldSigner
 from witness.core.keystore.hostclient import HostClient
 from witness.core.keystore.keyring import SOFT, DeviceEntry, Ring
 from witness.core.keystore.pool import PooledSigner
-from witness.core.keystore.softkey import SoftKeystore, algorithm_of
+from witness.core.keystore.softkey import KeyFile, SoftKeystore, algorithm_of
 from witness.core.layout import StateLayout
 from witness.core.wire import KeyInfo
 from witness.tlog.note import VerifierKey
@@ -53,8 +55,7 @@ class Keychain:
         deadlines: Deadlines | None = None,
     ) -> None:
         self.ring = ring
-        self.on_lost: Callable[[], None] | None = None
-        self._layout = layout
+        self._on_lost: Callable[[], object] | None = None
         self._host = host
         self._wait = wait
         self._guard = threading.Condition()
@@ -75,8 +76,12 @@ class Keychain:
                         deadlines=deadlines or Deadlines(),
                         held=self._held,
                     )
+        self._key_file: KeyFile | None = None
         if any(key.how == "soft" for key in ring.witness_keys):
+            self._key_file = KeyFile(layout.softkey)
             self._open_key_file(passphrase)
+            if not self._soft_held:
+                self._key_file = None
         self._signers = tuple(self._signer(vkey) for vkey in ring.vkeys)
 
     @classmethod
@@ -119,8 +124,19 @@ class Keychain:
                 host.close()
             raise
 
-    def open(self, patience: float = 10.0) -> None:
-        """Tries every device once, for at most `patience` seconds in all; they are tried on, in any case."""
+    def open(
+        self,
+        loop: asyncio.AbstractEventLoop | None = None,
+        lost: asyncio.Event | None = None,
+        *,
+        patience: float = 10.0,
+    ) -> None:
+        """Tries every device once, for at most `patience` seconds in all; they are tried on, in any case.
+
+        `lost` is set, on its `loop`, should the device host end by itself while its devices are needed.
+        """
+        if loop is not None and lost is not None:
+            self._on_lost = functools.partial(loop.call_soon_threadsafe, lost.set)
         if self._host is not None:
             self._host.start(self._host_lost)
         for device in self._devices.values():
@@ -131,7 +147,7 @@ class Keychain:
 
     def close(self) -> None:
         """Lets all devices go and ends the host."""
-        self.on_lost = None
+        self._on_lost = None
         for device in self._devices.values():
             device.stop()
         if self._host is not None:
@@ -193,8 +209,10 @@ class Keychain:
     # --- inside ---------------------------------------------------------------------------------------------
 
     def _open_key_file(self, passphrase: str | None) -> None:
+        file = self._key_file
+        assert file is not None
         try:
-            soft = softkey.open_keystore(self._layout.softkey, passphrase)
+            soft = file.open(passphrase)
         except (KeyLocked, WrongSecret) as error:
             if not self._wait:
                 raise
@@ -259,8 +277,8 @@ class Keychain:
         return KeyInfo(str(vkey), algorithm_of(vkey), backend, state, detail, round(rate, 1))
 
     def _host_lost(self) -> None:
-        if self.on_lost is not None and any(device.signs for device in self._devices.values()):
-            self.on_lost()
+        if self._on_lost is not None and any(device.signs for device in self._devices.values()):
+            self._on_lost()
 
 
 def secret_of(device: DeviceEntry, passphrase: str | None) -> str | None:
