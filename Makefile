@@ -18,7 +18,7 @@ WITNESS := $(BIN)/witness --state $(STATE)
 .PHONY: run test lint format types bench bench-short fuzz interop clean help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,6p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,5p'
 	@echo "Further: lint, format, types, bench, bench-short, fuzz, interop, clean."
 
 # --- What is installed; made again only when the dependencies change ---
