@@ -37,7 +37,7 @@ class StatusReporter:
         keys = self._keystore.states()
         reasons = [
             *core.unready(),
-            *(f"key {key.vkey.rsplit('+', 1)[0]} is {key.state}: {key.detail}" for key in keys
+            *(f"key {'+'.join(key.vkey.split('+')[:2])} is {key.state}: {key.detail}" for key in keys
               if key.state != "ready"),
         ]  # fmt: skip
         return CoreStatus(

@@ -122,7 +122,7 @@ class LogBook:
         known = {text for (text,) in execute("SELECT vkey FROM log_keys WHERE log_id = ?", (log_id,))}
         new_keys = tuple(key for key in dict.fromkeys(keys) if str(key) not in known)
         # Two keys of one name and key ID could not be told apart in a signature line.
-        taken = {text.rsplit("+", 2)[0] + "+" + text.rsplit("+", 2)[1] for text in known}
+        taken = {"+".join(text.split("+")[:2]) for text in known}
         for key in new_keys:
             label = f"{key.name}+{key.key_id.hex()}"
             if label in taken:
