@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ from aiohttp import web
 from witness.core.wire import Core
 from witness.front.door import Door
 from witness.front.http import HttpCarrier
+from witness.front.listeners import BACKLOG, CannotListen, bind, unlink
 from witness.front.metrics import FrontMetrics
 from witness.front.reports import Reports
-from witness.front.settings import TcpAddress, UnixAddress, parse_address
 from witness.front.status import FrontState
 from witness.front.view import CoreView
 
@@ -26,23 +27,13 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from witness.core.wire import LockdownStep
     from witness.front.settings import FrontSettings
 
-BACKLOG = 1024
-"""Connections that may wait to be accepted: bursts come at the turn of the second."""
 _CLOSING = 1.0
 """Seconds for connections to close after the drain."""
 
 _log = logging.getLogger(__name__)
-
-
-class CannotListen(Exception):
-    """An address cannot be listened on; `address` is as configured."""
-
-    def __init__(self, address: str, reason: str) -> None:
-        super().__init__(f"cannot listen on {address}: {reason}")
-        self.address = address
-        self.reason = reason
 
 
 class ConnectedCore(Core, Protocol):
@@ -74,6 +65,7 @@ class FrontService:
         registry: where metrics are registered.
         feeder_states: states of the feeders by origin, as frozen dataclasses.
         publisher_states: states of the distributors' clients, as frozen dataclasses.
+        lockdown: what this process has given up.
         on_listening: called once with the bound addresses, when all listeners are up.
         now: POSIX seconds.
     """
@@ -86,12 +78,14 @@ class FrontService:
         *,
         feeder_states: Callable[[], Mapping[str, object]] = dict,
         publisher_states: Callable[[], Mapping[str, object] | Sequence[object]] = tuple,
+        lockdown: Callable[[], tuple[LockdownStep, ...]] = tuple,
         on_listening: Callable[[tuple[Listening, ...]], None] | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._core = core
         self._on_listening = on_listening
+        self._lockdown = lockdown
         self._started = now()
         self._up = asyncio.Event()
         self._listening: tuple[Listening, ...] = ()
@@ -111,6 +105,7 @@ class FrontService:
             self._door, reports, settings, public=True, operator=both, prefix=settings.prefix
         )
         self._operator = HttpCarrier(self._door, reports, settings, public=False, operator=True)
+        self._bound: tuple[list[socket.socket], list[socket.socket]] | None = None
 
     @property
     def door(self) -> Door:
@@ -122,6 +117,30 @@ class FrontService:
         await self._up.wait()
         return self._listening
 
+    def bind(self) -> None:
+        """Takes all addresses, before anything is served: a process may give up its privileges then.
+
+        `run` does it where nobody has.
+
+        Raises:
+            CannotListen: an address is taken, or is not ours to listen on.
+        """
+        public = bind(self._settings.listen)
+        try:
+            operator = bind(self._operator_addresses())
+        except CannotListen:
+            for each in public:
+                each.close()
+            raise
+        if self._settings.operator_socket is not None:
+            # The folder around it is the operator's alone; this says so once more.
+            Path(self._settings.operator_socket).chmod(0o600)
+        self._bound = (public, operator)
+
+    def _operator_addresses(self) -> tuple[str, ...]:
+        own = self._settings.operator_socket
+        return (*self._settings.operator_listen, *(() if own is None else (f"unix:{own}",)))
+
     async def run(self, stop: asyncio.Event) -> None:
         """Serves until `stop` is set (or the task is cancelled), then drains.
 
@@ -131,29 +150,26 @@ class FrontService:
         Raises:
             CannotListen: an address is taken, or is not ours to listen on.
         """
-        operator = [*self._settings.operator_listen]
-        if self._settings.operator_socket is not None:
-            operator.append(f"unix:{self._settings.operator_socket}")
-        sockets: list[Path] = []
-        listeners = [
-            _Listeners(self._public, self._settings.listen, public=True, sockets=sockets),
-            _Listeners(self._operator, tuple(operator), public=False, sockets=sockets),
+        if self._bound is None:
+            self.bind()
+        assert self._bound is not None
+        (public, operator), self._bound = self._bound, None
+        serving = [
+            _Listeners(self._public, public, public=True),
+            _Listeners(self._operator, operator, public=False),
         ]
         try:
-            for listener in listeners:
+            for listener in serving:
                 await listener.start()
-            if self._settings.operator_socket is not None:
-                # The folder around it is the operator's alone; this says so once more.
-                os.chmod(self._settings.operator_socket, 0o600)  # noqa: PTH101  # one call that does not block
-            self._listening = tuple(bound for listener in listeners for bound in listener.bound())
+            self._listening = tuple(each for listener in serving for each in listener.bound())
             self._up.set()
-            for bound in self._listening:
-                _log.info("listening url=%s public=%s", bound.url, bound.public)
+            for listening in self._listening:
+                _log.info("listening url=%s public=%s", listening.url, listening.public)
             if self._on_listening is not None:
                 self._on_listening(self._listening)
             await stop.wait()
         finally:
-            for listener in listeners:
+            for listener in serving:
                 await listener.refuse()
             try:
                 async with asyncio.timeout(self._settings.drain_timeout):
@@ -161,10 +177,9 @@ class FrontService:
                     await self._operator.drain()
             except TimeoutError:
                 _log.warning("requests still in flight after %g s are cut", self._settings.drain_timeout)
-            for listener in listeners:
+            for listener in serving:
                 await listener.close()
-            for path in sockets:
-                path.unlink(missing_ok=True)
+            unlink((*self._settings.listen, *self._operator_addresses()))
 
     def _state(self) -> FrontState:
         return FrontState(
@@ -173,30 +188,22 @@ class FrontService:
             core_connected=self._core.connected,
             in_flight=self._door.in_flight,
             listening=tuple(bound.url for bound in self._listening),
+            lockdown=self._lockdown(),
         )
 
 
 class _Listeners:
     """The listeners of one carrier."""
 
-    def __init__(
-        self, carrier: HttpCarrier, addresses: tuple[str, ...], *, public: bool, sockets: list[Path]
-    ) -> None:
-        self._addresses = addresses
-        self._public = public
+    def __init__(self, carrier: HttpCarrier, sockets: Sequence[socket.socket], *, public: bool) -> None:
         self._sockets = sockets
+        self._public = public
         self._runner = web.ServerRunner(carrier.server(), shutdown_timeout=_CLOSING)
 
     async def start(self) -> None:
         await self._runner.setup()
-        for address in self._addresses:
-            where = parse_address(address)
-            try:
-                await self._site(where).start()
-            except OSError as error:
-                raise CannotListen(address, error.strerror or str(error)) from error
-            if isinstance(where, UnixAddress):
-                self._sockets.append(Path(where.path))
+        for bound in self._sockets:
+            await web.SockSite(self._runner, bound, backlog=BACKLOG).start()
 
     def bound(self) -> list[Listening]:
         return [Listening(_url(address), self._public) for address in self._runner.addresses]
@@ -209,11 +216,6 @@ class _Listeners:
     async def close(self) -> None:
         """Closes what is open."""
         await self._runner.cleanup()
-
-    def _site(self, where: TcpAddress | UnixAddress) -> web.BaseSite:
-        if isinstance(where, UnixAddress):
-            return web.UnixSite(self._runner, where.path, backlog=BACKLOG)
-        return web.TCPSite(self._runner, where.host, where.port, backlog=BACKLOG)
 
 
 def _url(address: tuple[str, int] | tuple[str, int, int, int] | str | bytes) -> str:

@@ -15,18 +15,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from witness.core.wire import CoreStatus
+    from witness.core.wire import CoreStatus, LockdownStep
 
 
 @dataclass(frozen=True, slots=True)
 class FrontState:
-    """How the front is. `started` is POSIX seconds; `listening` are the bound addresses as URLs."""
+    """How the front is.
+
+    `started` is POSIX seconds; `listening` are the bound addresses as URLs; `lockdown` is what its process
+    has given up.
+    """
 
     pid: int
     started: float
     core_connected: bool
     in_flight: int
     listening: tuple[str, ...]
+    lockdown: tuple[LockdownStep, ...] = ()
 
 
 def document(

@@ -40,6 +40,7 @@ _IOCTLS: Final = (0x5401, 0x541B, 0x5421, 0x5450, 0x5451)
 
 CORE_ABSENT: Final = ("clone3",)
 """Its flags lie in memory, where a filter cannot see them; the C library then uses clone."""
+FRONT_ABSENT: Final = CORE_ABSENT
 
 
 def core_calls() -> tuple[Call, ...]:

@@ -6,14 +6,16 @@ another architecture's calls, which only an attack does.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 from typing import Final
 
-from witness.core.lockdown.kernel import NotHere
+from witness.core.lockdown.kernel import NotHere, set_no_new_privileges
 
 LIBRARY: Final = "libseccomp.so.2"
 
@@ -58,6 +60,29 @@ class _Argument(ctypes.Structure):
         ("first", ctypes.c_uint64),
         ("second", ctypes.c_uint64),
     )
+
+
+def keep_from_io_uring(*, privileges: bool) -> None:
+    """Refuses the event loop, before there is one, its io_uring, which goes around every filter.
+
+    It also has the library loaded before Landlock closes its folder. `uses_io_uring` tells whether it worked.
+
+    Args:
+        privileges: leave no_new_privs alone; without it only CAP_SYS_ADMIN may make a filter.
+    """
+    with contextlib.suppress(NotHere, OSError):
+        if not privileges:
+            set_no_new_privileges()
+        refuse([Call("io_uring_setup")])
+
+
+def uses_io_uring() -> bool:
+    """Whether this process holds a ring; asked while /proc can be read."""
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # one of them is the listing's own
+            if descriptor.readlink().name == "anon_inode:[io_uring]":
+                return True
+    return False
 
 
 def allow_only(allowed: Iterable[Call], *, absent: Iterable[str] = ()) -> str:

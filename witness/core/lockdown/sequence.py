@@ -13,11 +13,10 @@ import contextlib
 import logging
 import os
 import resource
-from pathlib import Path
 from typing import Final
 
 from witness.core.layout import StateLayout
-from witness.core.lockdown import calls, kernel, landlock, namespace, seccomp, users
+from witness.core.lockdown import calls, kernel, landlock, namespace, seccomp, steps, users
 from witness.core.lockdown.kernel import NotHere
 from witness.core.lockdown.landlock import Access, Rule
 from witness.core.lockdown.steps import Account, Ledger, LockdownSettings, Step
@@ -60,7 +59,7 @@ class CoreLockdown:
             except (NotHere, OSError) as error:
                 self._no_user_namespace = getattr(error, "reason", "") or str(error)
         if Step.SECCOMP not in self._settings.off:
-            _keep_from_io_uring(privileges=Step.NO_NEW_PRIVILEGES in self._settings.off)
+            seccomp.keep_from_io_uring(privileges=Step.NO_NEW_PRIVILEGES in self._settings.off)
         if Step.NOT_DUMPABLE not in self._settings.off:
             with contextlib.suppress(NotHere, OSError):  # `finish` takes this step again, and tells
                 kernel.set_undumpable()
@@ -81,27 +80,27 @@ class CoreLockdown:
             RequirementUnmet: a step that `lockdown.require` names could not be taken.
         """
         take = self._ledger.take
-        rings = _uses_io_uring()  # asked while /proc can be read
+        rings = seccomp.uses_io_uring()  # asked while /proc can be read
         take(Step.NO_NETWORK, self._leave_network)
         take(Step.LOCKED_MEMORY, _lock_memory)
         own = take(Step.OWN_USER, self._become)
         take(Step.LIMITS, lambda: self._limit(tasks=own))
-        take(Step.NO_NEW_PRIVILEGES, self._give_up_privileges)
-        take(Step.NOT_DUMPABLE, _hide)
-        take(Step.NO_NEW_CODE, _refuse_new_code)
+        take(Step.NO_NEW_PRIVILEGES, steps.give_up_privileges)
+        take(Step.NOT_DUMPABLE, steps.hide)
+        take(Step.NO_NEW_CODE, steps.refuse_new_code)
         take(Step.LANDLOCK, self._landlock)
         take(Step.SECCOMP, lambda: _seccomp(rings=rings))
-        steps = self._ledger.done("core")
-        for step in steps:
+        taken = self._ledger.done("core")
+        for step in taken:
             log.info("lock-down step=%s state=%s detail=%r", step.name, step.state, step.detail)
-        return steps
+        return taken
 
     # --- The steps ---
 
     def _leave_network(self) -> str:
         if self._began_as != 0 and not self._user_namespace:
             raise NotHere(self._no_user_namespace)
-        _one_thread()
+        steps.one_thread()
         try:
             namespace.leave_network()
         except PermissionError as error:
@@ -109,48 +108,27 @@ class CoreLockdown:
         return "a network namespace of its own, without interfaces"
 
     def _become(self) -> str:
-        if self._began_as != 0:
-            raise NotHere(f"started as user {self._began_as}: only root can give the core a user of its own")
-        account = self._settings.account
-        if account is None:
-            raise NotHere("nobody was chosen")
+        account = steps.chosen(self._settings, "the core")
         users.check_reach(account, passing=(self._layout.root.parent,))
         users.hand_over(self._layout, account, self._front)
         users.become(account)
-        return (
-            f"{account.name} ({account.uid})" if not account.name.endswith(str(account.uid)) else account.name
-        )
+        return account.name
 
     @staticmethod
     def _limit(*, tasks: bool) -> str:
-        _lower(resource.RLIMIT_CORE, 0)
-        _lower(resource.RLIMIT_NOFILE, MAX_FILES)
-        words = f"no core files, {MAX_FILES} descriptors"
+        words = f"{steps.no_core_files()}, {MAX_FILES} descriptors"
+        steps.lower(resource.RLIMIT_NOFILE, MAX_FILES)
         if tasks:  # counted by user: where the user is shared, others' processes would count too
-            _lower(resource.RLIMIT_NPROC, MAX_TASKS)
+            steps.lower(resource.RLIMIT_NPROC, MAX_TASKS)
             words += f", {MAX_TASKS} threads"
         return words
 
-    def _give_up_privileges(self) -> str:
-        kernel.set_no_new_privileges()
-        # Root without its own user still has to write the database, whoever that belongs to.
-        root = os.geteuid() == 0 and not self._user_namespace
-        kernel.drop_capabilities(keep=kernel.CAP_DAC_OVERRIDE if root else None)
-        return "no_new_privs, and no capabilities" + (" but CAP_DAC_OVERRIDE" if root else "")
-
     def _landlock(self) -> str:
-        _one_thread()
+        steps.one_thread()
         folder = Access.READ_FILE | Access.READ_DIR | Access.REMOVE_FILE
         file = Access.READ_FILE | Access.WRITE_FILE | Access.TRUNCATE
         rules = [Rule(self._layout.root, folder), *(Rule(path, file) for path in users.written(self._layout))]
         return f"the state folder alone ({landlock.restrict(rules, network=False)})"
-
-
-def _one_thread() -> None:
-    """What holds for one thread and its children must be said before there are others."""
-    count = kernel.threads()
-    if count != 1:
-        raise NotHere(f"{count} threads run already, and it would hold for one of them")
 
 
 def _lock_memory() -> str:
@@ -164,45 +142,7 @@ def _lock_memory() -> str:
     return "what is in memory now stays out of swap"
 
 
-def _hide() -> str:
-    kernel.set_undumpable()
-    if kernel.is_dumpable():
-        raise NotHere("the kernel keeps the process dumpable")
-    return "no core dumps; no other process of its user reads its memory"
-
-
-def _refuse_new_code() -> str:
-    kernel.refuse_new_code()
-    return "nothing that was writable becomes executable"
-
-
-def _keep_from_io_uring(*, privileges: bool) -> None:
-    """Refuses the event loop, before there is one, its io_uring, which goes around every seccomp filter.
-
-    It also has libseccomp loaded before Landlock closes its folder. `_seccomp` tells whether it worked.
-    """
-    with contextlib.suppress(NotHere, OSError):
-        if not privileges:  # without, the filter needs CAP_SYS_ADMIN
-            kernel.set_no_new_privileges()
-        seccomp.refuse([seccomp.Call("io_uring_setup")])
-
-
-def _uses_io_uring() -> bool:
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # one of them is the listing's own
-            if descriptor.readlink().name == "anon_inode:[io_uring]":
-                return True
-    return False
-
-
 def _seccomp(*, rings: bool) -> str:
     if rings:  # what is asked of a ring passes no filter; and refused its ring, libuv aborts
         raise NotHere("the event loop uses io_uring, and cannot be kept from it here")
     return seccomp.allow_only(calls.core_calls(), absent=calls.CORE_ABSENT)
-
-
-def _lower(which: int, value: int) -> None:
-    _soft, hard = resource.getrlimit(which)
-    if hard == resource.RLIM_INFINITY or hard > value:
-        hard = value
-    resource.setrlimit(which, (hard, hard))

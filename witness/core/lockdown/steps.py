@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from witness.core.lockdown import kernel
 from witness.core.lockdown.kernel import NotHere
 from witness.core.wire import LockdownStep
 
@@ -113,3 +116,67 @@ class Ledger:
             if step.name in self.settings.require and step.state != DONE:
                 raise RequirementUnmet(process, step)
         return tuple(self.steps)
+
+
+# --- Steps that both processes take; each returns what is in force then ---
+
+
+def chosen(settings: LockdownSettings, whose: str) -> Account:
+    """Whom to become.
+
+    Raises:
+        NotHere: only root can, and somebody must have been chosen.
+    """
+    if os.geteuid() != 0:
+        raise NotHere(f"started as user {os.geteuid()}: only root can give {whose} a user of its own")
+    if settings.account is None:
+        raise NotHere("nobody was chosen")
+    return settings.account
+
+
+def one_thread() -> None:
+    """What holds for one thread and its children must be said before there are others.
+
+    Raises:
+        NotHere: there are others.
+    """
+    count = kernel.threads()
+    if count != 1:
+        raise NotHere(f"{count} threads run already, and it would hold for one of them")
+
+
+def no_core_files() -> str:
+    """No core files."""
+    lower(resource.RLIMIT_CORE, 0)
+    return "no core files"
+
+
+def lower(which: int, value: int) -> None:
+    """Lowers a limit of the process to a value, or to what it may have at most."""
+    _soft, hard = resource.getrlimit(which)
+    if hard == resource.RLIM_INFINITY or hard > value:
+        hard = value
+    resource.setrlimit(which, (hard, hard))
+
+
+def give_up_privileges() -> str:
+    """No further privileges, and none of those that there are."""
+    kernel.set_no_new_privileges()
+    # A process that stays root still has to reach files and sockets, whoever they belong to.
+    root = os.geteuid() == 0
+    kernel.drop_capabilities(keep=kernel.CAP_DAC_OVERRIDE if root else None)
+    return "no_new_privs, and no capabilities" + (" but CAP_DAC_OVERRIDE" if root else "")
+
+
+def hide() -> str:
+    """Out of the sight of others of the same user."""
+    kernel.set_undumpable()
+    if kernel.is_dumpable():
+        raise NotHere("the kernel keeps the process dumpable")
+    return "no core dumps; no other process of its user reads its memory"
+
+
+def refuse_new_code() -> str:
+    """No new code in memory."""
+    kernel.refuse_new_code()
+    return "nothing that was writable becomes executable"
