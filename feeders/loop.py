@@ -4,6 +4,8 @@ Rules of this file:
 
 - One task a log, all of them owned by `FeederPool.run`: none outlives it.
 - Nothing aligns: starts, intervals and retries are all jittered.
+- A server has a few polls at a time for all its logs; logs whose server failed have a share of their own in
+  what is under way. So neither a slow host nor a hundred dead ones keep the others waiting.
 - A log that cannot be reached is asked ever more rarely; one that answers is asked at its interval.
 - A bug in one log's task ends that task only, and is loud: an ERROR with its traceback, and the state
   `broken`. The task is started again after a pause, for a bug may hang on one answer of one log.
@@ -15,14 +17,16 @@ import asyncio
 import logging
 import random
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
 from feeders.kinds import NOT_POLLED, UnknownFeeder
-from feeders.poll import FeederState, FeedLog, LogPoller, Status, Submit
-from feeders.protocol import FetchFailed
+from feeders.poll import LogPoller, Submit
+from feeders.protocol import BadUrl, FeedLog, FetchFailed
+from feeders.states import FeederState, Status
 from witness.core.refusals import Overloaded, Unavailable
 
 if TYPE_CHECKING:
@@ -41,7 +45,8 @@ class LoopSettings:
 
     Attributes:
         refresh: seconds after which an unchanged checkpoint is cosigned anew.
-        concurrency: polls under way at the same time.
+        concurrency: polls under way at the same time; a quarter as many more for logs that failed.
+        per_host: polls under way at the same time at one host.
         starts_per_second: how fast the first polls of many new logs follow each other.
         jitter: the part of an interval by which polls are moved at random, to either side.
         first_retry: seconds after a failure of the world; doubled with each further one.
@@ -50,7 +55,8 @@ class LoopSettings:
     """
 
     refresh: float = 600.0
-    concurrency: int = 64
+    concurrency: int = 256
+    per_host: int = 4
     starts_per_second: float = 100.0
     jitter: float = 0.1
     first_retry: float = 2.0
@@ -70,6 +76,14 @@ class _Feeder:
     @property
     def state(self) -> FeederState:
         return self.idle if self.poller is None else self.poller.state
+
+
+@dataclass(slots=True)
+class _Host:
+    """The polls that may be under way at one host, and how many of its logs there are."""
+
+    slots: asyncio.Semaphore
+    logs: int = 0
 
 
 class FeederPool:
@@ -101,10 +115,16 @@ class FeederPool:
         self._sleep = sleep
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not cryptography
         self._slots = asyncio.Semaphore(self._settings.concurrency)
+        self._suspect_slots = asyncio.Semaphore(max(1, self._settings.concurrency // 4))
+        self._hosts: dict[str, _Host] = {}
         self._wanted: dict[str, FeedLog] = {}
         self._feeders: dict[str, _Feeder] = {}
         self._wake = asyncio.Event()
         self._running = False
+        self.outcomes: Counter[Status] = Counter()
+        """Polls by how they ended, since the start; unlike the states, each stale one counts."""
+        self.missed = 0
+        """Polls that did not take place because the one before them was late by a whole interval."""
 
     def reconcile(self, logs: Iterable[FeedLog]) -> None:
         """Makes these the logs that are polled: new ones start, missing ones stop, changed ones restart.
@@ -127,6 +147,10 @@ class FeederPool:
             origin: self._feeders[origin].state if origin in self._feeders else FeederState()
             for origin in self._wanted
         }
+
+    def counts(self) -> Counter[Status]:
+        """How many logs have which status; may be called from another thread."""
+        return Counter(feeder.state.status for feeder in list(self._feeders.values()))
 
     async def run(self) -> None:
         """Polls until cancelled; then ends every task before it returns.
@@ -162,11 +186,13 @@ class FeederPool:
             return _Feeder(log, idle=FeederState(Status.NOT_POLLED))
         try:
             source = self._sources(log)
-        except UnknownFeeder as error:
+        except (UnknownFeeder, BadUrl) as error:
             _log.warning("not polled origin=%r error=%s", log.origin, error)
             return _Feeder(log, idle=FeederState(Status.UNKNOWN_FEEDER, last_error=str(error)))
         poller = LogPoller(log, source, self._submit, self._now, self._settings.refresh)
         feeder = _Feeder(log, poller)
+        host = self._hosts.setdefault(log.host, _Host(asyncio.Semaphore(self._settings.per_host)))
+        host.logs += 1
         self._launch(feeder, poller, delay)
         return feeder
 
@@ -191,7 +217,8 @@ class FeederPool:
         feeder.task.add_done_callback(lambda _: self._wake.set())
 
     async def _stop(self, origins: Iterable[str]) -> None:
-        tasks = [task for origin in origins if (task := self._feeders.pop(origin).task) is not None]
+        feeders = [self._feeders.pop(origin) for origin in origins]
+        tasks = [feeder.task for feeder in feeders if feeder.task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -199,6 +226,12 @@ class FeederPool:
         for task in tasks:
             if not task.cancelled() and (error := task.exception()) is not None:
                 _log.error("feeder broken while it was stopped: %s", task.get_name(), exc_info=error)
+        for feeder in feeders:
+            if feeder.poller is not None:
+                host = self._hosts[feeder.log.host]
+                host.logs -= 1
+                if not host.logs:
+                    del self._hosts[feeder.log.host]
 
     async def _feed(self, log: FeedLog, poller: LogPoller, delay: float) -> None:
         """One log's life: a poll, a pause, a poll; retries with back-off while the world fails."""
@@ -219,12 +252,20 @@ class FeederPool:
             await pause(log.interval * self._rng.uniform(1 - jitter, 1 + jitter))
 
     async def _poll(self, log: FeedLog, poller: LogPoller) -> None:
-        before = poller.state.status
+        before, due = poller.state, self._now()
+        failed = before.status in (Status.UNREACHABLE, Status.TOO_SLOW)
+        outcome: Status | None = None
         try:
-            async with self._slots:
-                await poller.poll()
+            async with self._hosts[log.host].slots, self._suspect_slots if failed else self._slots:
+                self.missed += int((self._now() - due) / log.interval)
+                outcome = await poller.poll()
+        except (FetchFailed, Unavailable, Overloaded):
+            outcome = poller.state.status
+            raise
         finally:
-            if poller.state.status is not before:
+            if outcome is not None:
+                self.outcomes[outcome] += 1
+            if poller.state.status is not before.status:
                 _report(log, poller.state)
 
     def _back_off(self, log: FeedLog, retry: RetryCallState) -> float:

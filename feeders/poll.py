@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from feeders.protocol import BadLogData, FetchFailed
+from feeders.protocol import BadLogData, FeedLog, FetchFailed, TooLong, TooSlow, WrongProof
+from feeders.states import FeederState, Status
 from witness.core.refusals import (
     InvalidProof,
     Overloaded,
@@ -33,87 +33,14 @@ from witness.tlog.submission import format_add_checkpoint
 if TYPE_CHECKING:
     from feeders.protocol import LogSource
     from witness.tlog.checkpoint import Checkpoint
-    from witness.tlog.note import VerifierKey
+
+__all__ = ["FeedLog", "FeederState", "LogPoller", "Rejected", "Status", "Submit"]
 
 Submit = Callable[[bytes], Awaitable[bytes]]
 """Takes an add-checkpoint body to the core and returns its signature lines; raises the core's refusals."""
 
-
-@dataclass(frozen=True, slots=True)
-class FeedLog:
-    """A log to poll.
-
-    Attributes:
-        origin: the checkpoint origin, which names the log.
-        vkeys: the log's keys, as many as are trusted for the origin.
-        kind: the family (`feeders.kinds`), or `none`.
-        url: the log's prefix.
-        interval: seconds from one poll to the next.
-    """
-
-    origin: str
-    vkeys: tuple[VerifierKey, ...]
-    kind: str
-    url: str
-    interval: float
-
-
-class Status(StrEnum):
-    """How a log's last poll ended."""
-
-    WAITING = "waiting"
-    """It was not polled yet."""
-    NOT_POLLED = "not-polled"
-    """Its feeder is `none`: it pushes by itself."""
-    UNKNOWN_FEEDER = "unknown-feeder"
-    """Its feeder is unknown, or not built yet."""
-    CURRENT = "current"
-    """Its latest checkpoint is cosigned."""
-    STALE = "stale"
-    """It served an older checkpoint than the latest cosigned one: a stale cache, or a roll-back."""
-    UNREACHABLE = "unreachable"
-    """Its server could not be asked; retried with back-off."""
-    BAD_DATA = "bad-data"
-    """It served what is no checkpoint, or tiles that do not lead to its root hash."""
-    OTHER_ORIGIN = "other-origin"
-    """It served a checkpoint of another origin."""
-    UNKNOWN_KEY = "unknown-key"
-    """None of the checkpoint's signatures is by a key trusted for the origin."""
-    BAD_SIGNATURE = "bad-signature"
-    """A signature by a trusted key's name and key ID does not verify."""
-    FORK = "fork"
-    """It signed two histories: its tiles are good, and not consistent with what we cosigned."""
-    REFUSED = "refused"
-    """The core refused the checkpoint for another reason."""
-    WITNESS_UNAVAILABLE = "witness-unavailable"
-    """Our own core cannot sign now; retried with back-off."""
-    BROKEN = "broken"
-    """A bug in this program ended the polling of this log; it is logged, and tried again after a pause."""
-
-
-@dataclass(frozen=True, slots=True)
-class FeederState:
-    """What `witness status` shows of a log's feeder. Times are seconds since the epoch, None for never.
-
-    Attributes:
-        status: how the last poll ended.
-        last_poll: when the last poll began.
-        last_success: when a poll last found the log's latest checkpoint cosigned, or saw to it.
-        size: the largest tree size that we know to be cosigned.
-        consecutive_failures: polls in a row that neither succeeded nor met a stale checkpoint.
-        stale_polls: polls in a row that met an older checkpoint.
-        last_error: one line, empty after a success.
-        next_poll: when it will be polled again.
-    """
-
-    status: Status = Status.WAITING
-    last_poll: float | None = None
-    last_success: float | None = None
-    size: int | None = None
-    consecutive_failures: int = 0
-    stale_polls: int = 0
-    last_error: str = ""
-    next_poll: float | None = None
+STALE_SHOWN_AFTER: Final = 3
+"""Stale polls in a row before the status says so: a cache of a log's is behind now and then."""
 
 
 class Rejected(Exception):
@@ -158,13 +85,14 @@ class LogPoller:
         self._now = now
         self._refresh = refresh
         self._cosigned = _Cosigned()
+        self._judged: tuple[bytes, bytes, Checkpoint] | None = None
         self.state = FeederState()
 
-    async def poll(self) -> None:
-        """One poll; its outcome is in `state`.
+    async def poll(self) -> Status:
+        """One poll; `state` has its outcome, which is returned too (there a few stale polls do not show).
 
         Raises:
-            FetchFailed: the log's server could not be asked (state: unreachable).
+            FetchFailed: the log's server could not be asked (state: unreachable, too-slow).
             Unavailable: the core cannot sign now (state: witness-unavailable).
             Overloaded: the core has too much to do (state: witness-unavailable).
         """
@@ -172,11 +100,11 @@ class LogPoller:
         try:
             await self._feed()
         except Rejected as rejected:
-            self._failed(rejected.status, rejected)
+            return self._failed(rejected.status, rejected)
         except BadLogData as error:
-            self._failed(Status.BAD_DATA, error)
+            return self._failed(_kind_of(error), error)
         except FetchFailed as error:
-            self._failed(Status.UNREACHABLE, error)
+            self._failed(_kind_of(error), error)
             raise
         except (Unavailable, Overloaded) as error:
             self._failed(Status.WITNESS_UNAVAILABLE, error)
@@ -184,12 +112,13 @@ class LogPoller:
         except (RootMismatch, InvalidProof) as refusal:
             # The source returns only proofs that lead to the checkpoint's signed root: what does not fit
             # is the history before it. The core keeps the evidence.
-            self._failed(Status.FORK, refusal)
+            return self._failed(Status.FORK, refusal)
         except StaleOldSize as refusal:
             self._learn(refusal.known)
-            self._failed(Status.REFUSED, refusal)
+            return self._failed(Status.REFUSED, refusal)
         except Refusal as refusal:
-            self._failed(Status.REFUSED, refusal)
+            return self._failed(Status.REFUSED, refusal)
+        return Status.CURRENT
 
     async def _feed(self) -> None:
         note, checkpoint = self._judge(await self._source.fetch_checkpoint())
@@ -203,6 +132,8 @@ class LogPoller:
 
     def _judge(self, served: bytes) -> tuple[bytes, Checkpoint]:
         """The checkpoint, verified, and the note with only the signatures that were."""
+        if self._judged is not None and self._judged[0] == served:
+            return self._judged[1:]  # most polls of most logs: the very bytes of the last time
         try:
             note = parse_note(served)
             checkpoint = parse_checkpoint(note.text)
@@ -216,7 +147,9 @@ class LogPoller:
             raise Rejected(Status.BAD_SIGNATURE, f"invalid signature: {error}") from error
         if not verified:
             raise Rejected(Status.UNKNOWN_KEY, "no signature by a key trusted for this origin")
-        return format_note(note.text, [known.signature for known in verified]), checkpoint
+        signed = format_note(note.text, [known.signature for known in verified])
+        self._judged = (served, signed, checkpoint)
+        return signed, checkpoint
 
     async def _advance(self, note: bytes, checkpoint: Checkpoint) -> None:
         """Brings the core from the size it has (as far as we know) to this checkpoint.
@@ -256,13 +189,30 @@ class LogPoller:
             last_error="",
         )
 
-    def _failed(self, status: Status, error: Exception) -> None:
-        stale = status is Status.STALE
+    def _failed(self, status: Status, error: Exception) -> Status:
+        before, stale = self.state, status is Status.STALE
+        stale_polls = before.stale_polls + 1 if stale else 0
+        # A stale cache is tolerated: it is counted by itself and is no failure of the log.
+        unseen = stale and before.status is Status.CURRENT and stale_polls < STALE_SHOWN_AFTER
         self.state = replace(
-            self.state,
-            status=status,
-            # A stale cache is tolerated: it is counted by itself and is no failure of the log.
-            consecutive_failures=0 if stale else self.state.consecutive_failures + 1,
-            stale_polls=self.state.stale_polls + 1 if stale else 0,
+            before,
+            status=before.status if unseen else status,
+            consecutive_failures=0 if stale else before.consecutive_failures + 1,
+            stale_polls=stale_polls,
             last_error=str(error),
         )
+        return status
+
+
+def _kind_of(error: BadLogData | FetchFailed) -> Status:
+    match error:
+        case TooSlow():
+            return Status.TOO_SLOW
+        case FetchFailed():
+            return Status.UNREACHABLE
+        case TooLong():
+            return Status.TOO_LONG
+        case WrongProof():
+            return Status.WRONG_PROOF
+        case _:
+            return Status.BAD_DATA

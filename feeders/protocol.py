@@ -7,15 +7,18 @@ retrying with back-off), or the log is wrong (`BadLogData`, retried only at the 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from witness.tlog.checkpoint import Checkpoint
+    from witness.tlog.note import VerifierKey
 
 Fetch = Callable[[str, int], Awaitable[bytes]]
 """`fetch(url, limit)`: the body of one GET, at most `limit` bytes after decompression.
 
-Raises `NotFound`, other `FetchFailed`, and `BadLogData` for a body longer than the limit.
+Raises `NotFound`, other `FetchFailed`, and `BadLogData` (`TooLong` for a body longer than the limit).
 """
 
 MAX_CHECKPOINT_SIZE: Final = 64 * 1024
@@ -44,8 +47,48 @@ class NotFound(FetchFailed):
     """The server answers that it has no such resource (404 or 410)."""
 
 
+class TooSlow(FetchFailed):
+    """No complete answer in time: a server that stalls, or sends a byte a second."""
+
+
 class BadLogData(FeedError):
     """The log is wrong: an answer that is too long, malformed, or does not lead to its own root hash."""
+
+
+class TooLong(BadLogData):
+    """An answer longer than the resource may be; an endless one is one of these."""
+
+
+class WrongProof(BadLogData):
+    """Tiles, or a proof, that do not lead to the root hash of the log's own signed checkpoint."""
+
+
+class BadUrl(FeedError):
+    """The configured URL is not of the form that the log's family wants."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedLog:
+    """A log to poll.
+
+    Attributes:
+        origin: the checkpoint origin, which names the log.
+        vkeys: the log's keys, as many as are trusted for the origin.
+        kind: the family (`feeders.kinds`), or `none`.
+        url: the log's prefix, with its family's parameters as a query.
+        interval: seconds from one poll to the next.
+    """
+
+    origin: str
+    vkeys: tuple[VerifierKey, ...]
+    kind: str
+    url: str
+    interval: float
+
+    @property
+    def host(self) -> str:
+        """The server that is asked, as `host:port`: what limits a host are counted by."""
+        return urlsplit(self.url).netloc.lower()
 
 
 class LogSource(Protocol):

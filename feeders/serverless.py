@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Final
 
 from feeders.tiles import TiledLog
 from witness.tlog.merkle import HASH_SIZE
-from witness.tlog.tiles import TILE_WIDTH, MalformedTile
+from witness.tlog.tiles import TILE_HEIGHT, TILE_WIDTH, MalformedTile
 
 if TYPE_CHECKING:
-    from feeders.protocol import Fetch, LogSource
-    from witness.tlog.tiles import Tile
+    from feeders.geometry import Tile
+    from feeders.protocol import FeedLog, LogSource
+    from feeders.tools import Tools
 
 _LINE_LENGTH: Final = 45  # 32 bytes in base64, and a newline
 _MAX_TILE_SIZE: Final = len("32\n256\n") + (2 * TILE_WIDTH) * _LINE_LENGTH
@@ -32,6 +33,7 @@ class ServerlessLayout:
     """A `feeders.tiles.TileLayout`."""
 
     checkpoint_path = "checkpoint"
+    height = TILE_HEIGHT
 
     def tile_path(self, tile: Tile) -> str:
         """`tile/LL/IIII/II/II/II[.ww]`."""
@@ -76,6 +78,6 @@ def _hash(line: bytes) -> bytes:
 SERVERLESS: Final = ServerlessLayout()
 
 
-def serverless_source(url: str, fetch: Fetch) -> LogSource:
+def serverless_source(log: FeedLog, tools: Tools) -> LogSource:
     """A serverless log, such as the Armory Drive log."""
-    return TiledLog(url, fetch, SERVERLESS)
+    return TiledLog(log.url, tools, SERVERLESS)

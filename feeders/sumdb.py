@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Final
 from feeders.tiles import RawTileLayout, TiledLog
 
 if TYPE_CHECKING:
-    from feeders.protocol import Fetch, LogSource
+    from feeders.protocol import FeedLog, LogSource
+    from feeders.tools import Tools
 
 SUMDB: Final = RawTileLayout(checkpoint_path="latest", prefix="tile/8/")
 """`latest` and `tile/8/<L>/<N>[.p/<W>]`."""
 
 
-def sumdb_source(url: str, fetch: Fetch) -> LogSource:
+def sumdb_source(log: FeedLog, tools: Tools) -> LogSource:
     """A checksum database, such as https://sum.golang.org."""
-    return TiledLog(url, fetch, SUMDB)
+    return TiledLog(log.url, tools, SUMDB)

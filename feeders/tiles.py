@@ -3,6 +3,13 @@
 Specification: https://c2sp.org/tlog-tiles. `TiledLog` is what all tiled families share: which tiles a
 proof needs, fetching them side by side, and checking them against the checkpoint. A `TileLayout` is what
 they differ in: where the checkpoint and the tiles lie, and how a tile is encoded.
+
+Rules of this file:
+
+- What was proved at the last poll is kept (`feeders.edge`), so that only tiles with new leaves are fetched.
+- A full tile is kept, and fetched at most once while there is room. A partial one is asked for only where
+  the tile is partial at the checkpoint's size and its full successor is not kept.
+- What is kept is never the reason for a verdict: a proof that fails is made anew from fresh tiles.
 """
 
 from __future__ import annotations
@@ -11,13 +18,24 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from feeders.protocol import MAX_CHECKPOINT_SIZE, BadLogData, FeedError, Fetch, LogSource, NotFound
+from feeders.edge import Edge, edge_of
+from feeders.geometry import Tile, node_from_tile, tile_for_node, tiles_for
+from feeders.protocol import (
+    MAX_CHECKPOINT_SIZE,
+    BadLogData,
+    FeedError,
+    FeedLog,
+    LogSource,
+    NotFound,
+    WrongProof,
+)
 from witness.tlog import merkle
-from witness.tlog.tiles import MalformedTile, Tile, node_from_tile, tile_for_node, tiles_for
+from witness.tlog.tiles import TILE_HEIGHT, MalformedTile, index_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from feeders.tools import Tools
     from witness.tlog.checkpoint import Checkpoint
 
 
@@ -27,6 +45,10 @@ class TileLayout(Protocol):
     @property
     def checkpoint_path(self) -> str:
         """The path of the latest checkpoint."""
+
+    @property
+    def height(self) -> int:
+        """Tree levels in a tile."""
 
     def tile_path(self, tile: Tile) -> str:
         """The path of a tile."""
@@ -48,10 +70,12 @@ class RawTileLayout:
 
     checkpoint_path: str = "checkpoint"
     prefix: str = "tile/"
+    height: int = TILE_HEIGHT
 
     def tile_path(self, tile: Tile) -> str:
         """See `TileLayout`."""
-        return self.prefix + tile.path().removeprefix("tile/")
+        suffix = "" if tile.is_full else f".p/{tile.width}"
+        return f"{self.prefix}{tile.level}/{index_path(tile.index)}{suffix}"
 
     def tile_limit(self, tile: Tile) -> int:
         """See `TileLayout`."""
@@ -64,109 +88,153 @@ class RawTileLayout:
         return body
 
 
+@dataclass(slots=True)
+class _Tiles:
+    """The tiles of one proof: from the log, and from what was kept of earlier proofs."""
+
+    fresh: dict[Tile, bytes]
+    kept: dict[Tile, bytes]
+
+    def hash_of(self, tile: Tile, level: int, index: int) -> bytes:
+        return node_from_tile(tile, self.fresh[tile] if tile in self.fresh else self.kept[tile], level, index)
+
+    def __contains__(self, tile: Tile) -> bool:
+        return tile in self.fresh or tile in self.kept
+
+
 class TiledLog:
     """A `LogSource` that makes its proofs from tiles.
 
     Args:
         url: the log's prefix, with or without a final slash.
-        fetch: the bounded GET.
+        tools: the GET and the kept tiles.
         layout: the family's.
     """
 
-    def __init__(self, url: str, fetch: Fetch, layout: TileLayout) -> None:
+    def __init__(self, url: str, tools: Tools, layout: TileLayout) -> None:
         self._prefix = url.rstrip("/") + "/"
-        self._fetch = fetch
+        self._tools = tools
         self._layout = layout
+        self._edge: Edge | None = None
 
     async def fetch_checkpoint(self) -> bytes:
         """See `LogSource.fetch_checkpoint`."""
-        return await self._fetch(self._prefix + self._layout.checkpoint_path, MAX_CHECKPOINT_SIZE)
+        return await self._tools.latest(self._prefix + self._layout.checkpoint_path, MAX_CHECKPOINT_SIZE)
 
     async def fetch_consistency_proof(
         self, old_size: int, checkpoint: Checkpoint, old_root: bytes | None = None
     ) -> tuple[bytes, ...]:
         """See `LogSource.fetch_consistency_proof`."""
-        size = checkpoint.size
-        if not 1 <= old_size < size:
-            raise ValueError(f"no consistency proof leads from size {old_size} to size {size}")
-        nodes = merkle.consistency_nodes(old_size, size)
-        old_nodes = merkle.root_nodes(old_size)
-        tiles: dict[Tile, bytes] = {}
-
-        # The nodes of the old root are among those of the proof, except where the old size is a power of
-        # two: then the proof leaves the old root out, for the verifier knows it.
-        if old_root is not None and not set(old_nodes) <= set(nodes):
-            proof = await self._proof(old_size, size, nodes, tiles)
-            if _leads_to(proof, old_size, old_root, checkpoint):
-                return proof
-            # Either the tiles are wrong or the log has forked; the old root as the tiles have it tells.
-        proof = await self._proof(old_size, size, (*nodes, *old_nodes), tiles)
-        tiles_old_root = merkle.tree_root(old_size, _lookup(tiles, size))
-        if not _leads_to(proof, old_size, tiles_old_root, checkpoint):
-            reason = f"the tiles do not lead to the root hash of the checkpoint of size {size}"
-            raise BadLogData(self._prefix, reason)
+        if not 1 <= old_size < checkpoint.size:
+            raise ValueError(f"no consistency proof leads from size {old_size} to size {checkpoint.size}")
+        tiles = _Tiles({}, {})
+        known = self._known(old_size, old_root)
+        proof = await self._prove(old_size, checkpoint, known, tiles)
+        if proof is None and (known or tiles.kept):
+            # Either the log has forked or what was kept is damaged: its own tiles alone tell.
+            for tile in tiles.kept:
+                await self._tools.tiles.drop(self._url(tile))
+            tiles.kept.clear()
+            proof = await self._prove(old_size, checkpoint, {}, tiles, fresh=True)
+        if proof is None:
+            reason = f"the tiles do not lead to the root hash of the checkpoint of size {checkpoint.size}"
+            raise WrongProof(self._prefix, reason)
+        for tile, data in tiles.fresh.items():
+            if tile.is_full:
+                await self._tools.tiles.put(self._url(tile), data)
         return proof
 
-    async def _proof(
-        self, old_size: int, size: int, nodes: Iterable[merkle.Node], tiles: dict[Tile, bytes]
-    ) -> tuple[bytes, ...]:
-        """The proof, after fetching into `tiles` those that `nodes` need and that are not there yet."""
-        missing = [tile for tile in tiles_for(nodes, size) if tile not in tiles]
-        tiles.update(zip(missing, await self._fetch_tiles(missing), strict=True))
-        return tuple(merkle.consistency_proof(old_size, size, _lookup(tiles, size)))
+    def _known(self, old_size: int, old_root: bytes | None) -> dict[merkle.Node, bytes]:
+        """The nodes that make the old root, as far as they need not be fetched."""
+        edge = self._edge
+        if edge is not None and edge.size == old_size and old_root in (None, edge.root):
+            return edge.nodes()
+        nodes = merkle.root_nodes(old_size)
+        # The root of a tree that is full is its only node.
+        return {nodes[0]: old_root} if len(nodes) == 1 and old_root is not None else {}
 
-    async def _fetch_tiles(self, tiles: Iterable[Tile]) -> list[bytes]:
+    async def _prove(
+        self,
+        old_size: int,
+        checkpoint: Checkpoint,
+        known: Mapping[merkle.Node, bytes],
+        tiles: _Tiles,
+        *,
+        fresh: bool = False,
+    ) -> tuple[bytes, ...] | None:
+        """The proof, if it leads from some old root to the checkpoint's; the edge moves with it."""
+        size, height = checkpoint.size, self._layout.height
+        # The old root's nodes are wanted too, so that a proof can be told from a damaged one.
+        wanted = (*merkle.consistency_nodes(old_size, size), *merkle.root_nodes(old_size))
+        missing = tiles_for(height, (node for node in wanted if node not in known), size)
+        await self._fetch_tiles([tile for tile in missing if tile not in tiles], tiles, fresh=fresh)
+
+        def lookup(level: int, index: int) -> bytes:
+            found = known.get((level, index))
+            if found is not None:
+                return found
+            return tiles.hash_of(tile_for_node(height, level, index, size), level, index)
+
+        def if_known(node: merkle.Node) -> bytes | None:
+            level, index = node
+            if node in known or tile_for_node(height, level, index, size) in tiles:
+                return lookup(level, index)
+            return None
+
+        proof = tuple(merkle.consistency_proof(old_size, size, lookup))
+        old_root = merkle.tree_root(old_size, lookup)
+        try:
+            merkle.verify_consistency(old_size, size, old_root, checkpoint.root, proof)
+        except merkle.InvalidProof:
+            return None
+        self._edge = edge_of(size, checkpoint.root, if_known)
+        return proof
+
+    async def _fetch_tiles(self, missing: Iterable[Tile], tiles: _Tiles, *, fresh: bool) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._fetch_tile(tile)) for tile in tiles]
+                for tile in missing:
+                    group.create_task(self._fetch_tile(tile, tiles, fresh=fresh))
         except ExceptionGroup as failures:
             # The first failure cancelled its siblings and speaks for all; a bug among them passes as it is.
             expected, bugs = failures.split(FeedError)
             if expected is None or bugs is not None:
                 raise
             raise expected.exceptions[0] from failures
-        return [task.result() for task in tasks]
 
-    async def _fetch_tile(self, tile: Tile) -> bytes:
+    async def _fetch_tile(self, tile: Tile, tiles: _Tiles, *, fresh: bool) -> None:
+        full = tile.full()
+        kept = None if fresh else await self._tools.tiles.get(self._url(full))
+        if kept is not None and len(kept) == full.data_length:
+            tiles.kept[full] = kept
+            tiles.kept[tile] = kept[: tile.data_length]
+            return
         try:
-            return await self._fetch_exactly(tile)
+            tiles.fresh[tile] = await self._fetch_exactly(tile)
         except NotFound:
             if tile.is_full:
                 raise
-        # SPEC tlog-tiles: logs "MAY delete any partial tile once the corresponding full tile is […]
-        # available". Asked for only now: most partial tiles are there, and a full one costs 8 KiB.
-        full = await self._fetch_exactly(tile.full())
-        return full[: tile.data_length]
+            # SPEC tlog-tiles: logs "MAY delete any partial tile once the corresponding full tile is […]
+            # available". Asked for only now: most partial tiles are there, and a full one costs 8 KiB.
+            tiles.fresh[full] = await self._fetch_exactly(full)
+            tiles.fresh[tile] = tiles.fresh[full][: tile.data_length]
 
     async def _fetch_exactly(self, tile: Tile) -> bytes:
-        url = self._prefix + self._layout.tile_path(tile)
-        body = await self._fetch(url, self._layout.tile_limit(tile))
+        url = self._url(tile)
+        body = await self._tools.fetch(url, self._layout.tile_limit(tile))
         try:
             return self._layout.tile_hashes(tile, body)
         except MalformedTile as error:
             raise BadLogData(url, f"malformed tile: {error.reason}") from error
 
-
-def _lookup(tiles: Mapping[Tile, bytes], size: int) -> merkle.NodeLookup:
-    def node(level: int, index: int) -> bytes:
-        tile = tile_for_node(level, index, size)
-        return node_from_tile(tile, tiles[tile], level, index)
-
-    return node
-
-
-def _leads_to(proof: tuple[bytes, ...], old_size: int, old_root: bytes, checkpoint: Checkpoint) -> bool:
-    try:
-        merkle.verify_consistency(old_size, checkpoint.size, old_root, checkpoint.root, proof)
-    except merkle.InvalidProof:
-        return False
-    return True
+    def _url(self, tile: Tile) -> str:
+        return self._prefix + self._layout.tile_path(tile)
 
 
 TLOG_TILES: Final = RawTileLayout()
 """`checkpoint` and `tile/<L>/<N>[.p/<W>]`."""
 
 
-def tiles_source(url: str, fetch: Fetch) -> LogSource:
+def tiles_source(log: FeedLog, tools: Tools) -> LogSource:
     """A log that follows tlog-tiles: Tessera's, Rekor v2 and others."""
-    return TiledLog(url, fetch, TLOG_TILES)
+    return TiledLog(log.url, tools, TLOG_TILES)

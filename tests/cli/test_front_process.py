@@ -39,7 +39,8 @@ def test_what_the_configuration_says_reaches_the_front(annotated):
     assert told.front.operator_socket == "/var/lib/witness/front.sock"
     assert told.front.about.operator == "Example Organisation"
     assert told.front.about.more[0][0] == "Maintenance"
-    assert (told.feeders.interval, told.feeders.per_host) == (60.0, 4)
+    assert (told.feeders.interval, told.feeders.per_host, told.feeders.rate) == (60.0, 4, 20)
+    assert told.feeders.cache_dir == "/var/cache/witness/tiles"
     assert [(each.url, each.name) for each in told.distributors] == [
         ("https://distributor.example.com", "example")
     ]

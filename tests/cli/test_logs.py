@@ -98,10 +98,13 @@ def test_what_is_no_log_is_a_usage_error_and_adds_nothing(state, args, words):
     assert listed(state) == {}
 
 
-def test_a_feeder_that_is_not_built_is_warned_of(state):
+def test_a_url_that_the_feeder_can_make_nothing_of_is_a_usage_error(state):
     outcome = witness("logs", "add", A, "--feeder", "rekor", "--url", "https://r.example", state=state)
-    assert outcome.code == 0
-    assert "warning: the feeder rekor is not built yet" in outcome.err
+    assert outcome.code == 2
+    assert "?treeID=NUMBER" in outcome.err
+    assert listed(state) == {}
+    url = "https://r.example?treeID=17"
+    assert witness("logs", "add", A, "--feeder", "rekor", "--url", url, state=state).code == 0
 
 
 # --- list, show, disable, enable ---
@@ -400,13 +403,18 @@ def test_the_shipped_list_is_read_whole_by_our_own_importer():
     assert all(log.vkeys for log in logs)  # parse_vkey has recomputed every key ID, and points lie on curves
 
 
-def test_families_that_are_not_built_are_disabled_and_all_others_are_not():
-    from feeders.kinds import KINDS, NOT_BUILT
+def test_every_shipped_log_is_enabled_and_can_be_polled():
+    from feeders.kinds import make_source
+    from feeders.protocol import FeedLog
+    from feeders.tools import Tools
+
+    async def never(url, limit):
+        raise AssertionError(url)
 
     logs, _ = parse_list(shipped("logs.yaml").read_bytes())
     for log in logs:
-        assert log.settings.disabled is (log.settings.feeder in NOT_BUILT), log.origin
-        assert log.settings.feeder in {*KINDS, *NOT_BUILT}, log.origin
+        assert not log.settings.disabled, log.origin
+        make_source(FeedLog(log.origin, log.vkeys, log.settings.feeder, log.settings.url, 60), Tools(never))
 
 
 def test_the_shipped_list_agrees_with_omniwitness_s(testdata):

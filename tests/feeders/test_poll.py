@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
-from feeders.poll import FeederState, FeedLog, LogPoller, Status
-from feeders.protocol import BadLogData, FetchFailed
+from feeders.poll import STALE_SHOWN_AFTER, LogPoller
+from feeders.protocol import BadLogData, FeedError, FeedLog, FetchFailed, TooLong, TooSlow, WrongProof
+from feeders.states import FeederState, Status
 from tests.feeders.world import Clock, JudgingCore
 from tests.simulated_log import SimulatedKey, SimulatedLog
 from witness.core.refusals import (
@@ -151,9 +153,12 @@ async def test_an_older_checkpoint_is_tolerated_and_counted() -> None:
     await bench.poll()
     succeeded = bench.clock.now()
     bench.source.served = old
-    for count in (1, 2, 3):
-        state = await bench.poll()
-        assert (state.status, state.stale_polls, state.consecutive_failures) == (Status.STALE, count, 0)
+    for count in (1, 2, 3, 4):
+        bench.clock.advance(30)
+        assert await bench.poller.poll() is Status.STALE  # each one counts; what is shown is patient
+        state = bench.poller.state
+        shown = Status.CURRENT if count < STALE_SHOWN_AFTER else Status.STALE
+        assert (state.status, state.stale_polls, state.consecutive_failures) == (shown, count, 0)
         assert (state.size, state.last_success) == (5, succeeded)
         assert "size 3" in state.last_error
     assert len(bench.core.submissions) == 1
@@ -303,3 +308,35 @@ async def test_bugs_pass_through() -> None:
     bench.source.checkpoint_fails = ZeroDivisionError("a bug")
     with pytest.raises(ZeroDivisionError):
         await bench.poll()
+
+
+@pytest.mark.parametrize("where", ["checkpoint_fails", "proof_fails"])
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (TooLong("http://x/", "the body is longer than 9 bytes"), Status.TOO_LONG),
+        (WrongProof("http://x/", "do not lead"), Status.WRONG_PROOF),
+        (BadLogData("http://x/", "malformed tile"), Status.BAD_DATA),
+        (TooSlow("http://x/", "no complete answer"), Status.TOO_SLOW),
+        (FetchFailed("http://x/", "status 500"), Status.UNREACHABLE),
+    ],
+)
+async def test_each_way_of_being_fooled_has_its_name(where: str, error: FeedError, status: Status) -> None:
+    bench = Bench()
+    bench.core.heads["log.example"] = (3, bench.log.root(3))
+    setattr(bench.source, where, error)
+    with suppress(FetchFailed):
+        assert await bench.poll()
+    assert bench.poller.state.status is status
+    assert bench.poller.state.last_error == str(error)
+
+
+async def test_the_same_bytes_are_verified_once() -> None:
+    bench = Bench()
+    await bench.poll()
+    before = bench.poller._judged
+    assert before is not None
+    await bench.poll()
+    assert bench.poller._judged is before
+    bench.source.served = bench.log.checkpoint()[:-4] + b"AA=\n"
+    assert (await bench.poll()).status is Status.BAD_SIGNATURE

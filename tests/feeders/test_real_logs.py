@@ -11,7 +11,8 @@ import pytest
 
 from feeders.kinds import make_source
 from feeders.poll import FeedLog, LogPoller, Status
-from tests.feeders.world import Clock, JudgingCore
+from feeders.tools import Tools
+from tests.feeders.world import Clock, JudgingCore, source_of
 from tests.simulated_log_server import FolderServer
 from witness.tlog import merkle
 from witness.tlog.checkpoint import Checkpoint, parse_checkpoint
@@ -31,7 +32,7 @@ def checkpoint_of(note: bytes) -> Checkpoint:
 
 
 def poller(log: FeedLog, fetch: HttpFetch, core: JudgingCore) -> LogPoller:
-    return LogPoller(log, make_source(log.kind, log.url, fetch), core.submit, Clock().now, 600)
+    return LogPoller(log, make_source(log, Tools(fetch)), core.submit, Clock().now, 600)
 
 
 async def test_armory_drive(testdata: Path, fetch: HttpFetch) -> None:
@@ -65,7 +66,7 @@ async def test_sum_golang_org(testdata: Path, fetch: HttpFetch) -> None:
     roots = {(c := checkpoint_of(item["note"].encode())).size: c for item in proofs["checkpoints"]}
     async with FolderServer(folder) as server:
         log = FeedLog(proofs["origin"], (vkey,), "sumdb", server.base + "/", 30)
-        source = make_source("sumdb", log.url, fetch)
+        source = source_of("sumdb", log.url, fetch)
         for case in proofs["consistency"]:
             old, new = roots[case["old"]], roots[case["new"]]
             expected = tuple(base64.b64decode(line) for line in case["proof"])
@@ -103,7 +104,7 @@ async def test_a_tiled_log(testdata: Path, fetch: HttpFetch) -> None:
         await polled.poll()
         assert polled.state.status is Status.CURRENT, polled.state.last_error
 
-        source = make_source("tiles", server.base, fetch)
+        source = source_of("tiles", server.base, fetch)
         head = checkpoint_of(await source.fetch_checkpoint())
         tree = merkle.MemoryTree()
         leaves = (folders[0].parent / "tile/0/000").read_bytes()
@@ -126,7 +127,7 @@ async def test_serverless_log_at_all_sizes(testdata: Path, fetch: HttpFetch) -> 
         heads[size] = parse_checkpoint(note.text)
         assert heads[size].size == size
     async with FolderServer(folder) as server:
-        source = make_source("serverless", server.base, fetch)
+        source = source_of("serverless", server.base, fetch)
         for old, new in combinations(range(1, 16), 2):
             server.forget()
             proof = await source.fetch_consistency_proof(old, heads[new], heads[old].root)

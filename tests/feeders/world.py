@@ -5,12 +5,52 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from feeders.kinds import make_source
+from feeders.protocol import FeedLog
+from feeders.tools import Tools
+from tests.simulated_log import SimulatedKey, SimulatedLog
 from witness.core.refusals import CoreError, InvalidProof, RootMismatch, StaleOldSize
 from witness.tlog import merkle
+from witness.tlog.note import SignatureType, VerifierKey
 from witness.tlog.submission import AddCheckpoint, parse_add_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from feeders.protocol import Fetch, LogSource
+
+KEY_TYPES = {
+    "static-ct": SignatureType.RFC6962,
+    "rfc6962": SignatureType.RFC6962,
+    "rekor": SignatureType.ECDSA,
+}
+"""The type of key with which logs of a family sign; the others have Ed25519 keys."""
+
+
+def kind_of(family: str) -> str:
+    """The feeder of a family of the simulated server: `pixel8` is a pixel log with higher tiles."""
+    return family.removesuffix("8")
+
+
+def log_of(family: str, *, size: int = 0, huge: bool = False, origin: str = "") -> SimulatedLog:
+    """A simulated log with a key as the family's logs have."""
+    origin = origin or f"{family}.example/log"
+    key = SimulatedKey(origin.replace(" ", "-"), KEY_TYPES.get(family, SignatureType.ED25519))
+    return SimulatedLog(origin, size=size, keys=[key], huge=huge)
+
+
+def source_of(
+    family: str,
+    url: str,
+    fetch: Fetch,
+    vkeys: tuple[VerifierKey, ...] = (),
+    *,
+    origin: str = "",
+    tools: Tools | None = None,
+) -> LogSource:
+    """A family's client of the log at a URL."""
+    log = FeedLog(origin or f"{family}.example/log", vkeys, kind_of(family), url, 30)
+    return make_source(log, tools or Tools(fetch))
 
 
 class JudgingCore:

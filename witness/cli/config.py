@@ -139,8 +139,25 @@ class FeedersConfig:
     enabled: bool = switch(True)
     interval: float = seconds(60.0, least=1, most=_DAY)
     refresh: float = seconds(600.0, least=1, most=30 * _DAY)
-    concurrency: int = whole(64, least=1, most=1024)
+    concurrency: int = whole(256, least=1, most=4096)
     per_host: int = whole(4, least=1, most=64)
+    rate: int = whole(20, least=1, most=1000)
+
+
+@dataclass(frozen=True, slots=True)
+class TileCacheConfig:
+    """Tiles that were fetched, kept as files too. `disk` is MiB."""
+
+    dir: str | None = text(None, check=_wrong_path)
+    disk: int = whole(1024, least=1, most=1024 * 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class ListConfig:
+    """A list of logs that is read again and again, and only ever adds. Times are seconds."""
+
+    url: str = text(check=wrong_url)
+    interval: float = seconds(3600.0, least=60, most=30 * _DAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +214,8 @@ class Config:
     keys: KeysConfig = section(KeysConfig)
     core: CoreConfig = section(CoreConfig)
     feeders: FeedersConfig = section(FeedersConfig)
+    tile_cache: TileCacheConfig = section(TileCacheConfig)
+    lists: tuple[ListConfig, ...] = sections(ListConfig)
     distributors: tuple[DistributorConfig, ...] = sections(DistributorConfig)
     static: StaticConfig = section(StaticConfig)
     about: AboutConfig = section(AboutConfig)
@@ -219,6 +238,10 @@ def parse(data: bytes, file: Path) -> Config:
         config: Config = read(Config, compose(data))
     except YamlFault as fault:
         raise ConfigError(file, fault.line, fault.path, fault.reason) from fault
+    urls = [each.url for each in config.lists]
+    for number, url in enumerate(urls):
+        if url in urls[:number]:
+            raise ConfigError(file, 0, f"lists[{number}]", f"a second list at {url}")
     names = [each.name or each.url for each in config.distributors]
     for number, name in enumerate(names):
         if name in names[:number]:

@@ -26,19 +26,23 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
-import aiohttp
 import uvloop
 from prometheus_client import CollectorRegistry
 
 import witness
-from distributor.http import HttpTarget, open_session
+from distributor.http import HttpTarget
+from distributor.http import open_session as open_distributors_session
 from distributor.protocol import Target
 from distributor.publisher import Publisher
 from distributor.static import StaticTarget
-from feeders.fetch import HttpFetch
+from feeders.cache import TileCache
+from feeders.fetch import HttpFetch, open_session
+from feeders.hosts import HostLimits
 from feeders.kinds import NOT_POLLED, sources
 from feeders.loop import FeederPool, LoopSettings
-from feeders.poll import FeedLog
+from feeders.metrics import FeederMetrics
+from feeders.protocol import FeedLog
+from feeders.tools import Tools
 from witness.cli.front_settings import BadSettings, FrontProcessSettings
 from witness.core.refusals import CoreError
 from witness.core.wire import LogInfo
@@ -94,11 +98,15 @@ async def _run(settings: FrontProcessSettings) -> None:
     core = CoreClient(settings.front.core_socket)
     async with asyncio.TaskGroup() as group:
         group.create_task(core.run(), name="core client")
-        async with _feeding(settings, core) as pool, _publishing(settings, core) as publisher:
+        registry = CollectorRegistry()
+        async with (
+            _feeding(settings, core, registry) as pool,
+            _publishing(settings, core) as publisher,
+        ):
             service = FrontService(
                 settings.front,
                 core,
-                CollectorRegistry(),
+                registry,
                 feeder_states=pool.states if pool is not None else dict,
                 publisher_states=publisher.states if publisher is not None else tuple,
             )
@@ -145,17 +153,26 @@ async def _announce(service: FrontService, core: CoreClient) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _feeding(settings: FrontProcessSettings, core: CoreClient) -> AsyncIterator[FeederPool | None]:
+async def _feeding(
+    settings: FrontProcessSettings, core: CoreClient, registry: CollectorRegistry
+) -> AsyncIterator[FeederPool | None]:
     """The pool of feeders, and the HTTP session that all of them share."""
     feeders = settings.feeders
     if not feeders.enabled:
         yield None
         return
-    connector = aiohttp.TCPConnector(limit=feeders.concurrency, limit_per_host=feeders.per_host)
-    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        fetch = HttpFetch(session, _user_agent(settings))
-        loop_settings = LoopSettings(refresh=feeders.refresh, concurrency=feeders.concurrency)
-        yield FeederPool(sources(fetch), core.add_checkpoint, settings=loop_settings)
+    folder = Path(feeders.cache_dir) if feeders.cache_dir is not None else None
+    tiles = TileCache(folder=folder, disk=feeders.cache_disk * 1024 * 1024)
+    limits = HostLimits(feeders.per_host, float(feeders.rate), burst=feeders.rate)
+    async with open_session(feeders.concurrency) as session:
+        fetch = HttpFetch(session, _user_agent(settings), limits=limits)
+        loop_settings = LoopSettings(
+            refresh=feeders.refresh, concurrency=feeders.concurrency, per_host=feeders.per_host
+        )
+        tools = Tools(fetch, fetch.latest, tiles)
+        pool = FeederPool(sources(tools), core.add_checkpoint, settings=loop_settings)
+        registry.register(FeederMetrics(pool, fetch, tiles))
+        yield pool
 
 
 def _user_agent(settings: FrontProcessSettings) -> str:
@@ -223,7 +240,7 @@ async def _publishing(settings: FrontProcessSettings, core: CoreClient) -> Async
 
         try:
             if settings.distributors:
-                session = await stack.enter_async_context(open_session())
+                session = await stack.enter_async_context(open_distributors_session())
                 targets += [
                     HttpTarget(each.url, name, session, name=each.name) for each in settings.distributors
                 ]

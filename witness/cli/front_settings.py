@@ -15,13 +15,16 @@ class BadSettings(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FeederSettings:
-    """How logs are polled; see `FeedersConfig`. Times are seconds."""
+    """How logs are polled; see `FeedersConfig`. Times are seconds, `cache_disk` MiB."""
 
     enabled: bool = True
     interval: float = 60.0
     refresh: float = 600.0
-    concurrency: int = 64
+    concurrency: int = 256
     per_host: int = 4
+    rate: int = 20
+    cache_dir: str | None = None
+    cache_disk: int = 1024
 
 
 @dataclass(frozen=True, slots=True)

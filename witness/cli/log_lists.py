@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from feeders.kinds import KINDS, NOT_BUILT, NOT_POLLED
+from feeders.kinds import KINDS, NOT_POLLED
 from witness.cli.config import wrong_url
 from witness.cli.strict_yaml import (
     Place,
@@ -29,7 +29,7 @@ from witness.core.store.logs import LogSettings
 from witness.tlog.loglist import MAX_ORIGIN_SIZE, MAX_QPD, MalformedLogList, parse_log_list
 from witness.tlog.note import MalformedVKey, VerifierKey, has_control, parse_vkey
 
-FEEDERS: Final = (*KINDS, *sorted(NOT_BUILT), NOT_POLLED)
+FEEDERS: Final = (*KINDS, NOT_POLLED)
 """The kinds that `--feeder` and a list's `feeder` may name."""
 MAX_LIST: Final = 64 * 1024 * 1024
 """Bytes of a list; the largest foreseen, of 44,000 logs, has about 10 MB."""

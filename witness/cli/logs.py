@@ -10,9 +10,11 @@ from typing import Any
 
 import click
 
-from feeders.kinds import NOT_BUILT, NOT_POLLED
+from feeders.kinds import NOT_POLLED, make_source
+from feeders.protocol import BadUrl, FeedLog
+from feeders.tools import Tools
 from witness.cli.config import wrong_url
-from witness.cli.errors import Failure, TheAnswerIsNo, WrongUsage, say_warning
+from witness.cli.errors import Failure, TheAnswerIsNo, WrongUsage
 from witness.cli.importing import import_logs
 from witness.cli.log_lists import FEEDERS, BadList, parse, wrong_origin
 from witness.cli.output import plural, table, tell_import, tell_skipped, when
@@ -73,7 +75,7 @@ def add(
         record, _ = book.get(name)
         if record.feeder != NOT_POLLED and record.url is None:
             raise WrongUsage(f"the feeder {record.feeder} needs --url")
-    _warn_not_built(record)
+        _check_url(record)
     if as_json:
         new_keys = [str(key) for key in added.new_keys]
         facts = {"origin": name, "new": added.new, "new_keys": new_keys, "changed": added.changed}
@@ -196,12 +198,10 @@ def known(book: LogBook, origin: str) -> tuple[LogRecord, Head | None]:
 
 def _switch(layout: StateLayout, origin: str, *, disabled: bool) -> None:
     with LogBook(existing(layout).database) as book, book.transaction():
-        record, _ = known(book, origin)
+        known(book, origin)
         changed = book.set_disabled(origin, disabled=disabled)
     state = "disabled" if disabled else "enabled"
     click.echo(f"{origin} is {state}" if changed else f"{origin} was {state} already")
-    if not disabled:
-        _warn_not_built(record)
 
 
 def _parse_key(vkey: str) -> VerifierKey:
@@ -232,9 +232,18 @@ def _settings(wish: _Wish) -> LogSettings:
     return LogSettings(wish.feeder, wish.url, wish.interval, wish.qpd, wish.contact)
 
 
-def _warn_not_built(record: LogRecord) -> None:
-    if record.feeder in NOT_BUILT:
-        say_warning(f"the feeder {record.feeder} is not built yet: this log can only push its checkpoints")
+def _check_url(record: LogRecord) -> None:
+    """Makes sure that the feeder can make something of the URL."""
+    if record.feeder == NOT_POLLED or record.url is None:
+        return
+
+    async def never(url: str, limit: int) -> bytes:
+        raise AssertionError(f"a GET of {url} of {limit} bytes")
+
+    try:
+        make_source(FeedLog(record.origin, (), record.feeder, record.url, 1.0), Tools(never))
+    except BadUrl as error:
+        raise WrongUsage(f"--url {record.url!r}: {error.reason}") from error
 
 
 def _facts(record: LogRecord, head: Head | None, cosigned: CosignedHead | None = None) -> dict[str, Any]:

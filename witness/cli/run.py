@@ -81,7 +81,7 @@ def core_settings(layout: StateLayout, config: Config) -> CoreSettings:
 def front_settings(layout: StateLayout, config: Config, listen: str | None) -> FrontProcessSettings:
     """What the front is told; `listen` overrides the configuration's."""
     about = config.about
-    feeders = config.feeders
+    feeders, tiles = config.feeders, config.tile_cache
     front = FrontSettings(
         name=config.name,
         core_socket=str(layout.core_socket),
@@ -103,7 +103,14 @@ def front_settings(layout: StateLayout, config: Config, listen: str | None) -> F
     return FrontProcessSettings(
         front=front,
         feeders=FeederSettings(
-            feeders.enabled, feeders.interval, feeders.refresh, feeders.concurrency, feeders.per_host
+            enabled=feeders.enabled,
+            interval=feeders.interval,
+            refresh=feeders.refresh,
+            concurrency=feeders.concurrency,
+            per_host=feeders.per_host,
+            rate=feeders.rate,
+            cache_dir=str(beside(layout.config, tiles.dir)) if tiles.dir is not None else None,
+            cache_disk=tiles.disk,
         ),
         distributors=tuple(DistributorSettings(each.url, each.name) for each in config.distributors),
         static_dir=str(beside(layout.config, static)) if static is not None else None,
