@@ -5,10 +5,12 @@ One `LogState` a log, about 700 bytes. Only the event loop's thread changes them
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
+from witness.core.refusals import CoreError
 from witness.core.request import Request
 from witness.core.store.base import Head, LogRecord
 from witness.core.wire import Changes, Cursor
@@ -22,17 +24,31 @@ class LogState:
     """One log as the core knows it.
 
     `busy` is set from the moment a request for it is taken up until its answer; others wait in `waiting`, so
-    that each is judged against the state the one before it left.
+    that each is judged against the state the one before it left. `stopped` is why nothing of this log is
+    signed, where an alarm is about it alone.
     """
 
-    __slots__ = ("_keys", "_vkeys", "busy", "disabled", "head", "log_id", "origin", "waiting")
+    __slots__ = (
+        "_digest",
+        "_keys",
+        "_vkeys",
+        "busy",
+        "disabled",
+        "head",
+        "log_id",
+        "origin",
+        "stopped",
+        "waiting",
+    )
 
     def __init__(self, log_id: int, origin: str) -> None:
         self.log_id = log_id
         self.origin = origin
         self._vkeys: tuple[str, ...] = ()
         self._keys: tuple[VerifierKey, ...] | None = ()
+        self._digest: str | None = None
         self.disabled = False
+        self.stopped: CoreError | None = None
         self.head: Head | None = None
         self.busy = False
         self.waiting: deque[Request] | None = None
@@ -48,7 +64,20 @@ class LogState:
 
     def trust(self, vkeys: tuple[str, ...]) -> None:
         """Sets the keys trusted for the log, as text that was parsed once when it was stored."""
-        self._vkeys, self._keys = vkeys, None
+        self._vkeys, self._keys, self._digest = vkeys, None, None
+
+    @property
+    def keys_digest(self) -> str:
+        """Names the set of keys trusted for the log (`digest_of_keys`)."""
+        if self._digest is None:
+            vkeys = self._vkeys if self._keys is None else tuple(str(key) for key in self._keys)
+            self._digest = digest_of_keys(vkeys)
+        return self._digest
+
+
+def digest_of_keys(vkeys: Iterable[str]) -> str:
+    """A short name for a set of vkeys: 16 hexadecimal digits of the SHA-256 of their texts, sorted."""
+    return hashlib.sha256("\n".join(sorted(vkeys)).encode()).hexdigest()[:16]
 
 
 class LogBook:
@@ -61,9 +90,14 @@ class LogBook:
         # Insertion order is the order of the latest move: a log that moves is taken out and put at the end.
         self._moved: dict[str, int] = {}
         self.change = 0
+        self.on_rekeyed: Callable[[LogState], None] | None = None
+        """Told at once of a known log whose keys are others than before."""
 
     def __len__(self) -> int:
         return len(self._logs)
+
+    def __iter__(self) -> Iterator[LogState]:
+        return iter(self._logs.values())
 
     def get(self, origin: str) -> LogState | None:
         """The log of this origin, if it is configured."""
@@ -85,7 +119,11 @@ class LogBook:
             log = self._logs.get(record.origin)
             if log is None:
                 log = self._logs[record.origin] = LogState(record.log_id, record.origin)
-            log.trust(record.vkeys)
+                log.trust(record.vkeys)
+            elif log.keys_digest != digest_of_keys(record.vkeys):
+                log.trust(record.vkeys)
+                if self.on_rekeyed is not None:
+                    self.on_rekeyed(log)
             log.disabled = record.disabled
             if not log.busy and _newer(head, log.head):
                 self.moved(log, head)
@@ -101,6 +139,20 @@ class LogBook:
         self._sequence += 1
         self._moved.pop(log.origin, None)
         self._moved[log.origin] = self._sequence
+
+    @property
+    def sequence(self) -> int:
+        """Counts the moves of heads in this run."""
+        return self._sequence
+
+    def moved_since(self, sequence: int) -> list[str]:
+        """Origins whose head moved after a sequence number, the latest first."""
+        found = []
+        for origin, number in reversed(self._moved.items()):
+            if number <= sequence:
+                break
+            found.append(origin)
+        return found
 
     def changes(self, cursor: Cursor | None) -> Changes:
         """Origins whose head moved after the cursor, oldest move first."""

@@ -1,4 +1,4 @@
-"""The high-water record: the largest state this identity is known to have signed, kept apart from the database.
+"""The high-water record: the largest state this identity is known to have signed, kept beside the database.
 
 It is two files, `PATH.a` and `PATH.b`, of which one is current. Each is lines of `MAC JSON`. The first line
 is a snapshot, the further ones are what moved since. The MAC of each line covers the MAC of the line before,

@@ -1,0 +1,70 @@
+"""Whether the clock can be right. That it never runs behind an issued timestamp is the witness's own check.
+
+Three bounds, each of which signing stops at, and is taken up again by itself once the clock is within them:
+
+- before this program was made (`EARLIEST`);
+- ahead of what passed since the last timestamp of this run, by the machine's other clock, which counts the
+  seconds since boot, sleep included, and cannot be set;
+- for the first timestamp of a run, further ahead of the last one known than a witness may reasonably stand
+  still (`MAX_GAP`).
+
+A jump ahead is worse than one back: a timestamp from the future, once issued, would stop signing until that
+time comes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from witness.core.refusals import ClockWrong
+
+EARLIEST: Final = 1_785_542_400
+"""2026-08-01: before this program was made."""
+TOLERANCE: Final = 300
+"""Seconds that the clock may be ahead of what passed: corrections by NTP, and both clocks' drift."""
+MAX_GAP: Final = 400 * 86400
+"""Seconds that a witness may have stood still."""
+
+
+def since_boot() -> float:
+    """Seconds since boot, sleep included, where the system counts them so."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class ClockCheck:
+    """Holds the clock against another that nobody sets."""
+
+    def __init__(self, *, elapsed: Callable[[], float] = since_boot, max_gap: int = MAX_GAP) -> None:
+        self._elapsed = elapsed
+        self._max_gap = max_gap
+        self._anchor: tuple[int, float] | None = None
+
+    def check(self, now: int, known: int) -> None:
+        """Passes a timestamp that is about to be issued.
+
+        Args:
+            now: the clock, POSIX seconds, not behind `known`.
+            known: the largest timestamp known to be issued; 0 for none.
+
+        Raises:
+            ClockWrong: the clock cannot be right.
+        """
+        wrong = self.wrong(now, known)
+        if wrong is not None:
+            raise wrong
+        self._anchor = (now, self._elapsed())
+
+    def wrong(self, now: int, known: int) -> ClockWrong | None:
+        """What is wrong with the clock, or None."""
+        if now < EARLIEST:
+            return ClockWrong(now, "that is before this program was made")
+        if self._anchor is not None:
+            issued, then = self._anchor
+            ahead = now - issued - (self._elapsed() - then)
+            if ahead > TOLERANCE:
+                return ClockWrong(now, f"it is {ahead:.0f} s ahead of what passed since the last timestamp")
+        elif known and now - known > self._max_gap:
+            return ClockWrong(now, f"it is {(now - known) // 86400} days after the last timestamp issued")
+        return None
