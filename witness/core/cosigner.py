@@ -9,10 +9,11 @@ from its fields. So no caller, and no bug above, can have bytes of its choosing 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from witness.core.keystore.base import KeystoreError, Signer
-from witness.core.refusals import KeyUnavailable, SubtreesUnsupported
+from witness.core.keystore.base import KeyBusy, KeystoreError, PacedSigner, Signer
+from witness.core.refusals import KeyUnavailable, Overloaded, SubtreesUnsupported
 from witness.tlog.checkpoint import Checkpoint
 from witness.tlog.cosignature import cosignature_v1_message, cosigned_message, encode_timestamped
 from witness.tlog.note import Signature, SignatureType, VerifierKey
@@ -31,6 +32,7 @@ class Cosigner:
         self._subtree_signers = tuple(
             signer for signer in signers if signer.vkey.type == SignatureType.COSIGNATURE_MLDSA44
         )
+        self._paced = [(s.vkey, s) for s in signers if isinstance(s, PacedSigner)]
 
     def cosign(self, checkpoint: Checkpoint, text: bytes, timestamp: int) -> bytes:
         """The cosignature lines of a checkpoint, one for each key.
@@ -42,6 +44,7 @@ class Cosigner:
 
         Raises:
             KeyUnavailable: one of the keys cannot sign; then none of the signatures is given out.
+            Overloaded: more waits for a key's devices than they can answer in time.
         """
         # SPEC tlog-witness: "The cosignature MUST NOT omit the timestamp, i.e. the timestamp MUST NOT be
         # zero."
@@ -86,11 +89,45 @@ class Cosigner:
         """Whether any key's cosignature format covers subtrees."""
         return bool(self._subtree_signers)
 
+    # --- keys that take their time --------------------------------------------------------------------------
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether a cosignature waits for a device, so that it is made where nobody else waits for it."""
+        return bool(self._paced)
+
+    @property
+    def is_paced_for_subtrees(self) -> bool:
+        """The same of a subtree's cosignature."""
+        return any(isinstance(signer, PacedSigner) for signer in self._subtree_signers)
+
+    @property
+    def most_lanes(self) -> int:
+        """Cosignatures that may ever be made side by side; 1 where no key is in a device."""
+        return max((signer.most_lanes for _, signer in self._paced), default=1)
+
+    def capacity(self, seconds: float) -> int:
+        """Cosignatures that the devices make in so many seconds, as measured lately; at least one a lane."""
+        paces = [signer.pace for _, signer in self._paced]
+        lanes = min((pace.lanes for pace in paces), default=1)
+        each = sum(pace.seconds / pace.lanes for pace in paces)
+        return max(lanes, math.ceil(seconds / each)) if each else lanes
+
+    def unavailable(self) -> KeyUnavailable | None:
+        """Why no cosignature can be made now, or None: one key that is away is enough."""
+        for vkey, signer in self._paced:
+            error = signer.error
+            if error is not None:
+                return KeyUnavailable(f"{vkey.name}+{vkey.key_id.hex()}", error.reason)
+        return None
+
     @staticmethod
     def _line(signer: Signer, timestamp: int, message: bytes) -> str:
         vkey = signer.vkey
         try:
             signature = signer.sign(message)
+        except KeyBusy as error:
+            raise Overloaded(retry_after=1) from error
         except KeystoreError as error:
             raise KeyUnavailable(f"{vkey.name}+{vkey.key_id.hex()}", error.reason) from error
         return Signature(vkey.name, vkey.key_id, encode_timestamped(timestamp, signature)).line()

@@ -11,11 +11,29 @@ from witness.core.book import LogBook
 from witness.core.cosigner import Cosigner
 from witness.core.refusals import DisabledLog, MalformedRequest, SubtreesUnsupported, UnknownOrigin
 from witness.core.verifier import judge_subtree_form, judge_subtree_reference
-from witness.tlog.submission import MalformedSubmission, parse_sign_subtree
+from witness.tlog.submission import MalformedSubmission, SignSubtree, parse_sign_subtree
 
 
 def sign_subtree(body: bytes, book: LogBook, cosigner: Cosigner) -> bytes:
-    """The cosignature lines for a sign-subtree body. The checks stand in the order of the specification.
+    """The cosignature lines for a sign-subtree body.
+
+    Raises:
+        CoreError: a `Refusal` or `Unavailable` that says why not.
+    """
+    return cosign_subtree(judge_subtree(body, book, cosigner), cosigner)
+
+
+def cosign_subtree(request: SignSubtree, cosigner: Cosigner) -> bytes:
+    """The cosignature lines for a request that was judged good.
+
+    Raises:
+        KeyUnavailable: a key cannot sign.
+    """
+    return cosigner.cosign_subtree(request.checkpoint.origin, request.start, request.end, request.root)
+
+
+def judge_subtree(body: bytes, book: LogBook, cosigner: Cosigner) -> SignSubtree:
+    """The request, judged good. The checks stand in the order of the specification.
 
     Raises:
         CoreError: a `Refusal` or `Unavailable` that says why not.
@@ -36,4 +54,4 @@ def sign_subtree(body: bytes, book: LogBook, cosigner: Cosigner) -> bytes:
     if log_state.disabled:
         raise DisabledLog(origin)
     judge_subtree_reference(request, cosigner.vkeys)
-    return cosigner.cosign_subtree(origin, request.start, request.end, request.root)
+    return request

@@ -12,7 +12,8 @@ Rules of this file, each with its test in tests/rules:
 - No timestamp is issued that is smaller than one issued before.
 
 Three kinds of threads take part. The event loop's thread owns all state here. Judge threads check and sign
-(the libraries release the interpreter lock there). One writer thread owns the store's writes.
+(the libraries release the interpreter lock there). One writer thread owns the store's writes. Where a key is
+in a device, a fourth kind signs, at a desk of its own (`witness.core.signing`), and judges only check.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ from witness.core.refusals import (
     UnknownOrigin,
 )
 from witness.core.request import Answer, Limits, Request, Respond, Stages
+from witness.core.signing import SigningDesk
 from witness.core.store.base import Advance, Contradiction, CosignedHead, Head, LogRecord, Store, StoreBroken
-from witness.core.subtree import sign_subtree
+from witness.core.subtree import cosign_subtree, judge_subtree, sign_subtree
 from witness.core.verifier import authenticate, contradicts, judge
 from witness.tlog.note import format_note
 from witness.tlog.submission import MalformedSubmission, parse_add_checkpoint
@@ -79,12 +81,14 @@ class Witness:
         self._idle = asyncio.Event()
         self._idle.set()
         self._ready: list[Request] = []
+        self._unsigned: deque[Request] = deque()
         self._signed: list[Request] = []
         self._committing = False
         self._judging = 0
         self._scheduled = False
         self._judges = ThreadPoolExecutor(self._limits.judge_threads, "judge")
         self._writer = ThreadPoolExecutor(1, "writer")
+        self._desk = SigningDesk(cosigner, self._limits.signing_budget) if cosigner.is_paced else None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
@@ -99,6 +103,8 @@ class Witness:
         self._stopping = True
         await self._idle.wait()
         self._judges.shutdown()
+        if self._desk is not None:
+            self._desk.shutdown()
         self._writer.shutdown()
 
     def unready(self) -> tuple[str, ...]:
@@ -156,9 +162,13 @@ class Witness:
         if log_state.disabled:
             respond(self._count(DisabledLog(origin)))
             return
+        request = Request(submission, log_state, respond)
+        refused = self._take_place(request)
+        if refused is not None:
+            respond(self._count(refused))
+            return
         self.pending += 1
         self._idle.clear()
-        request = Request(submission, log_state, respond)
         if not log_state.busy:
             log_state.busy = True
             self._ready.append(request)
@@ -167,6 +177,14 @@ class Witness:
             log_state.waiting = deque([request])
         else:
             log_state.waiting.append(request)
+
+    def _take_place(self, request: Request) -> CoreError | None:
+        """A request that will wait behind one that waits for a device takes its place there now, or never."""
+        if self._desk is None or not request.log.busy:
+            return None
+        refused = self._desk.admit()
+        request.admitted = refused is None
+        return refused
 
     def _schedule(self) -> None:
         """Looks at the queues once this turn of the loop is over: what arrives together goes together."""
@@ -195,6 +213,8 @@ class Witness:
             self._judging += 1
             future = self._judges.submit(self._judge, batch, timestamp)
             future.add_done_callback(self._back(self._judged, batch))
+        if self._desk is not None:
+            self._dispatch_to(self._desk)
         if self._signed and not self._committing:
             batch, self._signed = (
                 self._signed[: self._limits.max_batch],
@@ -203,6 +223,19 @@ class Witness:
             self._committing = True
             commit = self._writer.submit(self._commit, batch)
             commit.add_done_callback(self._back(self._committed, batch))
+
+    def _dispatch_to(self, desk: SigningDesk) -> None:
+        """Hands to the signers what they can take; a timestamp is taken when the signature is made."""
+        while self._unsigned and desk.free:
+            request = self._unsigned.popleft()
+            try:
+                timestamp = self._timestamp()
+            except Unavailable as error:
+                self._finish(request, self._count(error))
+                continue
+            desk.start(self._sign, request, timestamp).add_done_callback(
+                self._back(self._signed_at, [request])
+            )
 
     def _timestamp(self) -> int:
         """The time for a batch's cosignatures, never behind one already issued (rule 8)."""
@@ -256,9 +289,18 @@ class Witness:
                     stored=stored.note, offered=note, proof=b"".join(submission.proof),
                 )  # fmt: skip
         judge(submission, head)
+        request.judged = (head, text, note)
+        if self._desk is None:
+            self._sign(request, timestamp)
+
+    def _sign(self, request: Request, timestamp: int) -> None:
+        """Signs what was judged good; on a judge thread, or on a signer's where a key is in a device."""
+        assert request.judged is not None
+        head, text, note = request.judged
+        checkpoint = request.submission.checkpoint
         cosignatures = self._cosigner.cosign(checkpoint, text, timestamp)
         after = CosignedHead(Head(checkpoint.size, checkpoint.root, timestamp), note, cosignatures)
-        request.move = Advance(log_state.log_id, head, after)
+        request.move = Advance(request.log.log_id, head, after)
 
     # --- back on the loop -----------------------------------------------------------------------------------
 
@@ -276,8 +318,32 @@ class Witness:
                 self._signed.append(request)  # its evidence is made durable with the next batch
             elif request.move is not None:
                 self._signed.append(request)
+            elif request.error is None and request.judged is not None and self._desk is not None:
+                self._queue_at(self._desk, request)
             else:
                 self._finish(request, self._count(request.error or InternalError()))
+        self._schedule()
+
+    def _queue_at(self, desk: SigningDesk, request: Request) -> None:
+        refused = None if request.admitted else desk.admit()
+        if refused is not None:
+            self._finish(request, self._count(refused))
+            return
+        request.admitted = True
+        self._unsigned.append(request)
+
+    def _signed_at(self, batch: list[Request], future: Future[None]) -> None:
+        assert self._desk is not None
+        self._desk.ended()
+        error = future.exception()
+        for request in batch:
+            if error is None:
+                self._signed.append(request)
+            elif isinstance(error, CoreError):
+                self._finish(request, self._count(error))
+            else:
+                log.error("a signer thread failed", exc_info=error)
+                self._finish(request, self._count(InternalError()))
         self._schedule()
 
     # --- on the writer thread -------------------------------------------------------------------------------
@@ -362,6 +428,8 @@ class Witness:
             log_state.busy = False
             log_state.waiting = None
         self.pending -= 1
+        if request.admitted and self._desk is not None:
+            self._desk.leave()
         request.respond(answer)
         if self.pending == 0:
             self._idle.set()
@@ -385,15 +453,29 @@ class Witness:
         self.pending += 1
         self._idle.clear()
         try:
-            return await self._event_loop.run_in_executor(
-                self._judges, sign_subtree, body, self.book, self._cosigner
-            )
+            return await self._sign_subtree(body)
         except CoreError as error:
             raise self._count(error) from error.__cause__
         finally:
             self.pending -= 1
             if self.pending == 0:
                 self._idle.set()
+
+    async def _sign_subtree(self, body: bytes) -> bytes:
+        loop, desk = self._event_loop, self._desk
+        if desk is None or not self._cosigner.is_paced_for_subtrees:
+            return await loop.run_in_executor(self._judges, sign_subtree, body, self.book, self._cosigner)
+        request = await loop.run_in_executor(self._judges, judge_subtree, body, self.book, self._cosigner)
+        refused = desk.admit()
+        if refused is not None:
+            raise refused
+        job = desk.start(cosign_subtree, request, self._cosigner)
+        try:
+            return bytes(await asyncio.wrap_future(job))
+        finally:
+            desk.ended()
+            desk.leave()
+            self._schedule()
 
     # --- what others changed --------------------------------------------------------------------------------
 

@@ -161,6 +161,11 @@ class PacedSigner(Protocol):
         """Devices that may ever sign with it side by side."""
         ...
 
+    @property
+    def error(self) -> KeystoreError | None:
+        """Why it cannot sign now, or None."""
+        ...
+
 
 class Keystore(Protocol):
     """The keys of one witness identity."""
