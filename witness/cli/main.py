@@ -17,11 +17,12 @@ _COMMANDS: Final = {
     "init": "witness.cli.init",
     "run": "witness.cli.run",
     "logs": "witness.cli.logs",
+    "lists": "witness.cli.lists",
+    "feed": "witness.cli.feed",
     "checkpoint": "witness.cli.checkpoint",
     "keys": "witness.cli.keys",
     "status": "witness.cli.status",
     "probe": "witness.cli.probe",
-    "verify": "witness.cli.verify",
 }
 """Every command and the module that has it under the same name, in the order of the help."""
 

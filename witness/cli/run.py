@@ -15,6 +15,7 @@ import click
 from witness.cli.config import Config, beside
 from witness.cli.errors import Failure, WrongUsage, say_error, say_warning
 from witness.cli.front_settings import DistributorSettings, FeederSettings, FrontProcessSettings
+from witness.cli.list_schedule import pull_on_schedule
 from witness.cli.running import ask_status
 from witness.cli.state import check_path, existing, pass_layout, read_config
 from witness.cli.supervisor import GaveUp, Program, StartFailed, python, supervise
@@ -53,8 +54,13 @@ def run(layout: StateLayout, listen: str | None) -> None:
         with suppress(OSError):
             await _introduce(layout, config, ready)
 
+    async def pull_lists() -> None:
+        await pull_on_schedule(layout.root, config.lists, _front_environ(config, os.environ), _say)
+
+    # In processes of their own: the front changes no log's trust, and the core has no network.
+    chores = pull_lists if config.lists else None
     try:
-        clean = asyncio.run(supervise(core, front, started=started, say=_say))
+        clean = asyncio.run(supervise(core, front, started=started, say=_say, chores=chores))
     except StartFailed as error:
         raise Failure(error.reason, error.hint) from error
     except GaveUp as error:

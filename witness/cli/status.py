@@ -15,6 +15,7 @@ from feeders.poll import Status
 from witness.cli.errors import NO, WORLD, Foreseen, foreseen, one_line
 from witness.cli.logs import json_option
 from witness.cli.output import plural, when
+from witness.cli.pulling import alarms
 from witness.cli.running import core_status, front_status
 from witness.cli.state import existing, pass_layout
 from witness.core.keystore import softkey
@@ -64,7 +65,7 @@ def _facts(layout: StateLayout, core: CoreStatus | None, front: dict[str, Any] |
         "running": running,
         "ready": core is not None and core.ready and front is not None,
         "problems": problems + list(core.reasons if core else ()),
-        "warnings": list(core.warnings if core else ()),
+        "warnings": [*(core.warnings if core else ()), *alarms(layout)],
         "keys": keys,
         "logs": logs,
         "core": dataclasses.asdict(core) if core else None,

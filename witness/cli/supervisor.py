@@ -265,6 +265,7 @@ async def supervise(
     started: Callable[[dict[str, Any]], Awaitable[None]],
     say: Say,
     patience: Patience | None = None,
+    chores: Callable[[], Awaitable[None]] | None = None,
 ) -> bool:
     """Runs the two until SIGTERM, SIGINT or SIGHUP; then ends them in order.
 
@@ -276,6 +277,7 @@ async def supervise(
         started: called once both are ready, with the front's first line.
         say: takes lines for the operator.
         patience: how long, how often.
+        chores: runs beside the two once both are ready, and is cancelled at the end.
 
     Returns:
         Whether both ended by themselves when they were asked to.
@@ -291,7 +293,7 @@ async def supervise(
         loop.add_signal_handler(number, _signalled, stop, hurry)
     cores, fronts = Keeper(core, patience, say), Keeper(front, patience, say)
     stopping = asyncio.create_task(stop.wait(), name="signals")
-    work = asyncio.create_task(_run(cores, fronts, started), name="children")
+    work = asyncio.create_task(_run(cores, fronts, started, chores), name="children")
     try:
         await asyncio.wait({stopping, work}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -308,7 +310,12 @@ def _signalled(stop: asyncio.Event, hurry: asyncio.Event) -> None:
     (hurry if stop.is_set() else stop).set()
 
 
-async def _run(cores: Keeper, fronts: Keeper, started: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+async def _run(
+    cores: Keeper,
+    fronts: Keeper,
+    started: Callable[[dict[str, Any]], Awaitable[None]],
+    chores: Callable[[], Awaitable[None]] | None,
+) -> None:
     await cores.start()
     # From here on each is watched: a core that dies while the front starts is started anew too.
     keeping = [asyncio.create_task(cores.keep(), name="core")]
@@ -316,6 +323,8 @@ async def _run(cores: Keeper, fronts: Keeper, started: Callable[[dict[str, Any]]
         ready = await fronts.start()
         keeping.append(asyncio.create_task(fronts.keep(), name="front"))
         await started(ready)
+        if chores is not None:
+            keeping.append(asyncio.ensure_future(chores()))
         done, _ = await asyncio.wait(keeping, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()

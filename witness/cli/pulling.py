@@ -1,0 +1,230 @@
+"""Reading lists of logs again and again. They only ever add.
+
+Whose rights: which logs are trusted stands in the database, which the front cannot reach and no verb of the
+core's changes. So neither of the two pulls lists. `python -m witness.cli.pulling FOLDER URL` does, a short
+process of its own that `witness run` starts on schedule, with an operator's rights to the database and
+without any key; and it leaves the network to another process (`witness.cli.list_fetch`), from which it takes
+bytes. See docs/decisions.
+
+What the last reading of each list met is kept in `lists.json` in the state folder, for `witness status`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from witness.cli.errors import FORESEEN, Failure, foreseen, one_line, say_error
+from witness.cli.importing import ChangedKey, Imported, RefusedKey, import_logs
+from witness.cli.log_lists import MAX_LIST, BadList, ListedLog, Skipped, parse
+from witness.cli.output import tell_import, tell_skipped
+from witness.cli.supervisor import python
+from witness.core.layout import StateLayout
+from witness.core.store.logs import LogBook
+
+CHUNK: Final = 200
+"""New logs in one transaction: the core's own commits wait for a chunk, not for 44,000 logs."""
+PAUSE: Final = 0.02
+"""Seconds between two chunks, for those who waited."""
+_ENVIRONMENT: Final = ("PATH", "PYTHONPATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR")
+"""What the process that fetches may see of our environment: no passphrase."""
+_PATIENCE: Final = 150.0
+"""Seconds for the process that fetches, which has a deadline of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a list says that the database does not.
+
+    Attributes:
+        new: logs that are not known, one entry an origin with all its keys.
+        changed: keys that the list gives for known logs and that are not trusted for them.
+        known: logs that are known, with no other key.
+    """
+
+    new: tuple[ListedLog, ...]
+    changed: tuple[ChangedKey, ...]
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the last reading of a list met: what `lists.json` holds. Times are POSIX seconds."""
+
+    url: str
+    tried: int
+    read: int | None = None
+    error: str = ""
+    logs: int = 0
+    added: int = 0
+    skipped: int = 0
+    changed: tuple[ChangedKey, ...] = ()
+
+
+def difference(trusted: Mapping[str, Sequence[str]], listed: Sequence[ListedLog]) -> Difference:
+    """Compares a list with the vkeys that are trusted by origin."""
+    merged: dict[str, ListedLog] = {}
+    for log in listed:  # lists name a log once for each of its keys
+        before = merged.get(log.origin)
+        merged[log.origin] = log if before is None else replace(before, vkeys=before.vkeys + log.vkeys)
+    new, changed, known = [], [], 0
+    for log in merged.values():
+        if log.origin not in trusted:
+            new.append(log)
+            continue
+        others = [str(key) for key in log.vkeys if str(key) not in trusted[log.origin]]
+        changed += [ChangedKey(log.origin, vkey) for vkey in others]
+        known += not others
+    return Difference(tuple(new), tuple(changed), known)
+
+
+def trusted_keys(book: LogBook) -> dict[str, tuple[str, ...]]:
+    """The vkeys trusted for each origin, as text."""
+    return {record.origin: record.vkeys for record, _ in book.all()}
+
+
+def fetched(url: str) -> bytes:
+    """The list at a URL, through a process of its own.
+
+    Raises:
+        Failure: it could not be had.
+    """
+    command = [*python("witness.cli.list_fetch"), url]
+    environ = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    with subprocess.Popen(  # noqa: S603 - our own module; the URL is one argument, and no option of it
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ
+    ) as child:
+        try:
+            body, said = child.communicate(timeout=_PATIENCE)
+        except subprocess.TimeoutExpired as error:
+            child.kill()
+            raise Failure(f"{url}: no answer within {_PATIENCE:g} s") from error
+    if child.returncode != 0:
+        lines = said.decode(errors="replace").strip().splitlines()
+        raise Failure(f"{url}: {one_line(lines[-1]) if lines else 'the fetching process ended'}")
+    if len(body) > MAX_LIST:
+        raise Failure(f"{url}: longer than {MAX_LIST} bytes")
+    return body
+
+
+def read_list(url: str, body: bytes) -> tuple[list[ListedLog], list[Skipped]]:
+    """The entries of a fetched list, and those that were left out.
+
+    Raises:
+        Failure: it is no list of logs.
+    """
+    try:
+        return parse(body)
+    except BadList as error:
+        raise Failure(f"{url}: {error.reason}") from error
+
+
+def add(
+    book: LogBook,
+    listed: Sequence[ListedLog],
+    *,
+    source: str,
+    now: int,
+    pause: Callable[[float], None] = time.sleep,
+) -> Imported:
+    """Adds what is new in a list, a chunk at a time.
+
+    A log that somebody adds meanwhile is then a known one: each chunk is compared again in its transaction.
+    """
+    found = difference(trusted_keys(book), listed)
+    added: list[str] = []
+    refused: list[RefusedKey] = []
+    for start in range(0, len(found.new), CHUNK):
+        chunk = import_logs(book, found.new[start : start + CHUNK], source=source, now=now)
+        added += chunk.added
+        refused += chunk.refused
+        pause(PAUSE)
+    return Imported(tuple(added), found.known, found.changed, tuple(refused))
+
+
+def pull(layout: StateLayout, url: str, *, now: Callable[[], float] = time.time) -> Imported:
+    """Reads a list and adds what is new; what it met is told on stderr and kept.
+
+    Raises:
+        Failure: the list could not be had, or is none. That is kept too.
+    """
+    began = int(now())
+    try:
+        listed, skipped = read_list(url, fetched(url))
+        with LogBook(layout.database) as book:
+            imported = add(book, listed, source=f"list {url}", now=began)
+    except Failure as failure:
+        before = readings(layout).get(url, Reading(url, began))
+        keep(layout, replace(before, tried=began, error=failure.reason))
+        raise
+    tell_skipped(skipped)
+    tell_import(imported)
+    left_out = len(skipped) + len(imported.refused)
+    reading = Reading(url, began, began, "", len(listed), len(imported.added), left_out, imported.changed)
+    keep(layout, reading)
+    return imported
+
+
+# --- lists.json ---
+
+
+def readings(layout: StateLayout) -> dict[str, Reading]:
+    """The last reading of each list, by URL; empty where nothing is kept or it cannot be understood."""
+    try:
+        kept = json.loads(_file(layout).read_bytes())
+        return {url: _reading(fields) for url, fields in kept.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _reading(fields: dict[str, Any]) -> Reading:
+    return Reading(**{**fields, "changed": tuple(ChangedKey(**each) for each in fields["changed"])})
+
+
+def keep(layout: StateLayout, reading: Reading) -> None:
+    """Writes a reading beside those of the other lists, whole or not at all."""
+    kept = readings(layout) | {reading.url: reading}
+    scratch = _file(layout).with_suffix(".tmp")
+    scratch.write_text(json.dumps({url: asdict(each) for url, each in kept.items()}, indent=1))
+    scratch.replace(_file(layout))
+
+
+def alarms(layout: StateLayout) -> list[str]:
+    """What an operator must look at: keys that changed, and lists that cannot be read. One line each."""
+    said = []
+    for each in readings(layout).values():
+        said += [
+            f"the list {each.url} shows another key for {key.origin}, {key.vkey}: nothing was changed;"
+            " witness logs add adds a key by hand"
+            for key in each.changed
+        ]
+        if each.error:
+            said.append(f"the list {each.url} was not read at the last try: {each.error}")
+    return said
+
+
+def _file(layout: StateLayout) -> Path:
+    return layout.root / "lists.json"
+
+
+def main() -> int:
+    """Pulls one list into a state folder; returns the process's exit status."""
+    folder, url = sys.argv[1:]
+    try:
+        pull(StateLayout(Path(folder)), url)
+    except FORESEEN as error:
+        failure = foreseen(error)
+        say_error(failure.reason, failure.hint)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
