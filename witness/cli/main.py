@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "keys": "witness.cli.keys",
     "status": "witness.cli.status",
     "probe": "witness.cli.probe",
+    "verify": "witness.cli.verify",
 }
 """Every command and the module that has it under the same name, in the order of the help."""
 
