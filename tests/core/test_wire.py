@@ -237,6 +237,7 @@ def test_any_bytes_are_frames_or_the_one_error(chunks: list[bytes]) -> None:
 def test_verbs_and_kinds_are_bytes_that_do_not_change() -> None:
     assert {verb.name: verb.value for verb in Verb} == {
         "ADD_CHECKPOINT": 1, "SIGN_SUBTREE": 2, "CHECKPOINT": 3, "STATUS": 4, "LOGS": 5, "CHANGES": 6,
+        "SEEN": 7, "COMPARED": 8,
     }  # fmt: skip
     assert {kind.name: kind.value for kind in Kind} == {"OK": 0, "ERROR": 1}
 

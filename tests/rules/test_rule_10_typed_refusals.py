@@ -30,14 +30,16 @@ from tests.rules.support import (
 )
 from tests.simulated_log import SimulatedKey, SimulatedLog
 from witness.core import refusals as r
+from witness.core.clock import EARLIEST, ClockCheck
 from witness.core.keystore.base import KeyAbsent
 from witness.core.refusals import BY_CODE, CoreError, Refusal, Unavailable
 from witness.core.request import Limits
-from witness.core.store.base import Advance, Store, StoreBroken
+from witness.core.store.base import Advance, CosignedHead, Head, Store, StoreBroken
 from witness.core.store.logs import LogBook
 from witness.core.wire import Verb
 from witness.front.client import CoreClient
 from witness.front.endpoints import STATUS, refusal
+from witness.tlog.checkpoint import origin_hash
 from witness.tlog.note import SignatureType
 
 ORIGIN = "rule.example/10"
@@ -203,6 +205,33 @@ async def stopping(folder: Path) -> CoreError | bytes:
         return late
 
 
+async def clock_wrong(folder: Path) -> CoreError | bytes:
+    log = a_log()
+    async with running(folder, log) as w:
+        w.witness.clock = ClockCheck()
+        w.clock.now = EARLIEST - 1
+        return await answer(w, log.add_checkpoint(0))
+
+
+def stopped(why: CoreError) -> Scene:
+    """How each comes about is told by tests/core/continuity; here it stops a real core."""
+
+    async def scene(folder: Path) -> CoreError | bytes:
+        log = a_log()
+        async with running(folder, log) as w:
+            w.witness.halted = why
+            return await answer(w, log.add_checkpoint(0))
+
+    return scene
+
+
+async def not_yet_cosigned(folder: Path) -> CoreError | bytes:
+    async with serving(folder) as served, served.client() as client:
+        head = CosignedHead(Head(served.log.size, served.log.root(), START), served.log.checkpoint(), b"")
+        assert served.running.store.advance([Advance(1, None, head)]) == [True]
+        return await client.ask(Verb.CHECKPOINT, origin_hash(served.log.origin))
+
+
 async def unreachable(folder: Path) -> CoreError | bytes:
     try:
         return await CoreClient(str(folder / "nothing.sock")).add_checkpoint(b"")
@@ -231,6 +260,11 @@ SCENES: dict[type[CoreError], Scene] = {
     r.NoCheckpoint: no_checkpoint,
     r.Overloaded: overloaded,
     r.ClockBehind: clock_behind,
+    r.ClockWrong: clock_wrong,
+    r.StateBehind: stopped(r.StateBehind(ORIGIN, 4, 9, "the high-water record")),
+    r.SigningStopped: stopped(r.SigningStopped("restored", "a backup")),
+    r.NotCompared: stopped(r.NotCompared("the world was not asked yet")),
+    r.NotYetCosigned: not_yet_cosigned,
     r.KeyUnavailable: key_unavailable,
     r.StoreUnavailable: failing_store(Broken),
     r.Stopping: stopping,

@@ -43,6 +43,16 @@ class StateLayout:
         return self.keys / "unlock"
 
     @property
+    def high_water(self) -> Path:
+        """The high-water record (two files, `.a` and `.b`), where no other place is configured for it."""
+        return self.root / "high-water"
+
+    @property
+    def records_key(self) -> Path:
+        """What our own records are MACed with, where no witness key's secret is ever in the core."""
+        return self.keys / "records.key"
+
+    @property
     def core_lock(self) -> Path:
         """Held by the one core that may run on this folder; holds its process ID."""
         return self.root / "core.lock"

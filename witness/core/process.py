@@ -10,17 +10,21 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import gc
+import hashlib
 import logging
 import os
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+from witness import __version__
 from witness.core import selftest
+from witness.core.continuity.guard import Guard
 from witness.core.cosigner import Cosigner
 from witness.core.keystore.base import KeyAbsent, KeyFileInvalid, KeystoreError, WrongSecret
 from witness.core.keystore.devices import Deadlines
@@ -36,6 +40,7 @@ from witness.core.status import StatusReporter
 from witness.core.store.base import StoreError
 from witness.core.store.sqlite import WAL_CHECKPOINT_PAGES, SQLiteStore
 from witness.core.witness import Witness
+from witness.tlog.note import VerifierKey
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +147,15 @@ async def serve(
             pipe = UnlockPipe(layout, keystore.unlock)
             if keystore.lockable:
                 pipe.make()
+            guard = Guard(
+                database=layout.database,
+                record=record_path(settings, layout),
+                fallback_key=layout.records_key,
+                settings=settings.continuity,
+                identity=identity,
+                signers=keystore.signers(),
+                vkeys=ring.vkeys,
+            )
             listener = bind(layout.core_socket, others=bool(settings.front_uids))
             # Derive first, then lock: all that is needed of the world is open. No thread runs yet, and no
             # byte from outside has been read.
@@ -152,11 +166,13 @@ async def serve(
             limits = Limits(settings.max_batch, settings.max_pending, settings.judge_threads)
             witness = Witness(store, Cosigner(keystore.signers()), limits=limits)
             await witness.start()
+            await guard.start(witness, start_facts(settings, selftests, ring.vkeys, witness))
             gc.freeze()  # what was loaded stays: the collector need not walk 100,000 logs again and again
             reporter = StatusReporter(
-                identity.name, witness, keystore, selftests=selftests, started=started, lockdown=steps
-            )
-            server = CoreServer(witness, store, reporter, front_uids=front_uids)
+                identity.name, witness, keystore, selftests=selftests, started=started, lockdown=steps,
+                guard=guard,
+            )  # fmt: skip
+            server = CoreServer(witness, store, reporter, front_uids=front_uids, guard=guard)
             await server.start(listener)
             log.info(
                 "core serves name=%s logs=%d heads=%d", identity.name, len(witness.book), witness.book.heads
@@ -164,9 +180,10 @@ async def serve(
             if keystore.lockable:
                 pipe.listen()
             ready()
-            await _until_stopped(witness, store, stop, lost)
+            await _until_stopped(witness, store, guard, stop, lost)
             await pipe.close()
             await witness.stop()
+            await guard.stop()
             await server.stop()
             layout.core_socket.unlink(missing_ok=True)
         finally:
@@ -175,6 +192,27 @@ async def serve(
             raise StoreLost("; ".join(witness.unready()))
         if lost.is_set():
             raise KeyAbsent("the process that keeps the devices has ended")
+
+
+def record_path(settings: CoreSettings, layout: StateLayout) -> Path:
+    """Where the high-water record is, without its suffixes."""
+    configured = settings.continuity.high_water
+    return Path(configured) if configured is not None else layout.high_water
+
+
+def start_facts(
+    settings: CoreSettings, selftests: tuple[str, ...], vkeys: Sequence[VerifierKey], witness: Witness
+) -> dict[str, Any]:
+    """What the record says of a start."""
+    return {
+        "version": __version__,
+        "selftests": len(selftests),
+        "settings": hashlib.sha256(settings.to_json().encode()).hexdigest(),
+        "vkeys": [f"{vkey.name}+{vkey.key_id.hex()}" for vkey in vkeys],
+        "logs": len(witness.book),
+        "heads": witness.book.heads,
+        "issued": witness.last_issued,
+    }
 
 
 @contextmanager
@@ -193,7 +231,7 @@ def _keys(settings: CoreSettings, layout: StateLayout) -> Iterator[Keychain]:
 
 
 async def _until_stopped(
-    witness: Witness, store: SQLiteStore, stop: asyncio.Event, keys_lost: asyncio.Event
+    witness: Witness, store: SQLiteStore, guard: Guard, stop: asyncio.Event, keys_lost: asyncio.Event
 ) -> None:
     """Runs the chores beside the requests; returns when told to stop, or when store or keys are lost."""
     tasks = [
@@ -202,6 +240,7 @@ async def _until_stopped(
         asyncio.create_task(keys_lost.wait()),
         asyncio.create_task(_refresh(witness)),
         asyncio.create_task(_copy_wal(store)),
+        asyncio.create_task(guard.run()),
     ]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -17,7 +17,15 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from witness.core.refusals import CoreError, InternalError, MalformedRequest, NoCheckpoint, Overloaded
+from witness.core.continuity.guard import Guard
+from witness.core.refusals import (
+    CoreError,
+    InternalError,
+    MalformedRequest,
+    NoCheckpoint,
+    NotYetCosigned,
+    Overloaded,
+)
 from witness.core.request import Answer
 from witness.core.status import StatusReporter
 from witness.core.store.base import Store
@@ -30,6 +38,7 @@ from witness.core.wire import (
     Verb,
     WireError,
     decode_cursor,
+    decode_seen,
     decode_since,
     encode_error,
     encode_frame,
@@ -87,12 +96,14 @@ class CoreServer:
     """Serves one `Witness` on a Unix socket."""
 
     def __init__(
-        self, witness: Witness, store: Store, reporter: StatusReporter, *, front_uids: tuple[int, ...] = ()
-    ) -> None:
+        self, witness: Witness, store: Store, reporter: StatusReporter, *,
+        front_uids: tuple[int, ...] = (), guard: Guard | None = None,
+    ) -> None:  # fmt: skip
         """Takes what it serves; `front_uids` are users that may connect besides our own and root."""
         self._witness = witness
         self._store = store
         self._reporter = reporter
+        self._guard = guard
         self._allowed = frozenset({os.geteuid(), 0, *front_uids})
         self._readers = ThreadPoolExecutor(1, "reader")
         self._connections: set[_Connection] = set()
@@ -106,6 +117,8 @@ class CoreServer:
             Verb.STATUS: self._status,
             Verb.LOGS: self._logs,
             Verb.CHANGES: self._changes,
+            Verb.SEEN: self._seen,
+            Verb.COMPARED: self._compared,
         }
 
     async def start(self, where: Path | socket.socket) -> None:
@@ -224,7 +237,19 @@ class CoreServer:
         )
         if cosigned is None:
             raise NoCheckpoint(payload[:32].hex())
+        if not cosigned.cosignatures:
+            raise NotYetCosigned(payload[:32].hex())
         return cosigned.note + cosigned.cosignatures
+
+    async def _seen(self, payload: bytes) -> bytes:
+        """A front found this in the world. All it can bring about is that signing stops."""
+        ours = self._guard is not None and await self._guard.seen(*decode_seen(payload))
+        return b"ours" if ours else b""
+
+    async def _compared(self, _payload: bytes) -> bytes:
+        if self._guard is not None:
+            self._guard.world_compared()
+        return b""
 
     async def _status(self, _payload: bytes) -> bytes:
         return encode_value(self._reporter.status())

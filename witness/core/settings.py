@@ -6,6 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 
+from witness.core.continuity.settings import ContinuitySettings
 from witness.core.lockdown.steps import Account, LockdownSettings
 
 
@@ -29,6 +30,7 @@ class CoreSettings:
         front_uids: user IDs that may connect besides our own.
         front_account: the front's user, where it has one of its own.
         lockdown: what this process gives up.
+        continuity: the guards against the past.
         log_level: DEBUG, INFO, WARNING or ERROR.
     """
 
@@ -43,6 +45,7 @@ class CoreSettings:
     front_uids: tuple[int, ...] = ()
     front_account: Account | None = None
     lockdown: LockdownSettings = field(default_factory=LockdownSettings)
+    continuity: ContinuitySettings = field(default_factory=ContinuitySettings)
     log_level: str = "INFO"
 
     def to_json(self) -> str:
@@ -65,6 +68,10 @@ class CoreSettings:
                 fields["front_account"] = Account(**fields["front_account"])
             if "lockdown" in fields:
                 fields["lockdown"] = LockdownSettings.from_fields(fields["lockdown"])
+            if "continuity" in fields:
+                continuity = dict(fields["continuity"])
+                continuity["operators"] = tuple(continuity.get("operators", ()))
+                fields["continuity"] = ContinuitySettings(**continuity)
             return cls(**fields)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise BadSettings(f"not the core's settings: {error}") from error

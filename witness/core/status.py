@@ -6,6 +6,7 @@ import dataclasses
 import os
 
 import witness
+from witness.core.continuity.guard import Guard
 from witness.core.keystore.base import Keystore
 from witness.core.wire import CoreStatus, LockdownStep
 from witness.core.witness import Witness
@@ -23,6 +24,7 @@ class StatusReporter:
         selftests: tuple[str, ...],
         started: float,
         lockdown: tuple[LockdownStep, ...] = (),
+        guard: Guard | None = None,
     ) -> None:
         self._name = name
         self._core = core
@@ -30,6 +32,7 @@ class StatusReporter:
         self._selftests = selftests
         self._started = started
         self._lockdown = lockdown
+        self._guard = guard
 
     def status(self) -> CoreStatus:
         """The core at this moment."""
@@ -40,6 +43,8 @@ class StatusReporter:
             *(f"key {'+'.join(key.vkey.split('+')[:2])} is {key.state}: {key.detail}" for key in keys
               if key.state != "ready"),
         ]  # fmt: skip
+        warning = [self._guard.warning] if self._guard and self._guard.warning else []
+        number, digest = self._guard.audit_head if self._guard else (0, "")
         return CoreStatus(
             name=self._name,
             version=witness.__version__,
@@ -47,7 +52,7 @@ class StatusReporter:
             started=self._started,
             ready=not reasons,
             reasons=tuple(reasons),
-            warnings=self._keystore.warnings(),
+            warnings=(*self._keystore.warnings(), *warning),
             keys=keys,
             logs=len(core.book),
             heads=core.book.heads,
@@ -60,4 +65,6 @@ class StatusReporter:
             stages={name: round(value, 6) for name, value in dataclasses.asdict(core.stages).items()},
             selftests=self._selftests,
             lockdown=self._lockdown,
+            alarms=tuple(str(alarm) for alarm in self._guard.alarms) if self._guard else (),
+            audit=f"{number} {digest}" if number else "",
         )

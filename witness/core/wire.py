@@ -42,6 +42,8 @@ class Verb(IntEnum):
     STATUS = 4
     LOGS = 5
     CHANGES = 6
+    SEEN = 7
+    COMPARED = 8
 
 
 class Kind(IntEnum):
@@ -129,7 +131,8 @@ class CoreStatus:
 
     `started` and `last_issued` are POSIX seconds; `refusals` counts by code; `stages` are seconds spent in
     all (queue, judge, commit). `ready` is False while the core would refuse every signature, and `reasons`
-    then says why, one line each. `warnings` never stop anything.
+    then says why, one line each. `warnings` never stop anything. `alarms` stand until an operator settles
+    them, one line each. `audit` is the record's head: the last entry's number and its hash.
     """
 
     name: str
@@ -151,6 +154,8 @@ class CoreStatus:
     stages: dict[str, float]
     selftests: tuple[str, ...]
     lockdown: tuple[LockdownStep, ...] = ()
+    alarms: tuple[str, ...] = ()
+    audit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +210,10 @@ class Changes:
     origins: tuple[str, ...]
 
 
+MAX_SOURCE = 200
+"""Bytes of the name of the place where a cosignature of ours was seen."""
+
+
 class Core(Protocol):
     """What the core does for its callers. All raise `Refusal` or `Unavailable` types, nothing else."""
 
@@ -231,6 +240,24 @@ class Core(Protocol):
     async def changes(self, cursor: Cursor | None = None) -> Changes:
         """Heads that moved since the cursor, a page at a time."""
         ...
+
+
+def encode_seen(source: str, note: bytes) -> bytes:
+    """The payload of `Verb.SEEN`: where a checkpoint with a cosignature of ours was seen, and the note."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in source).split())
+    return line.encode()[:MAX_SOURCE] + b"\n" + note
+
+
+def decode_seen(payload: bytes) -> tuple[str, bytes]:
+    """What `encode_seen` wrote.
+
+    Raises:
+        WireError: it is something else.
+    """
+    line, newline, note = payload.partition(b"\n")
+    if not newline or len(line) > MAX_SOURCE:
+        raise WireError("not a place and a note")
+    return line.decode("utf-8", "replace"), note
 
 
 def encode_error(error: CoreError) -> bytes:
@@ -262,7 +289,7 @@ def decode_status(payload: bytes) -> CoreStatus:
     try:
         fields["keys"] = tuple(KeyInfo(**key) for key in fields["keys"])
         fields["lockdown"] = tuple(LockdownStep(**step) for step in fields["lockdown"])
-        for name in ("reasons", "warnings", "selftests"):
+        for name in ("reasons", "warnings", "selftests", "alarms"):
             fields[name] = tuple(fields[name])
         return CoreStatus(**fields)
     except (KeyError, TypeError) as error:

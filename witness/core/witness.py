@@ -9,7 +9,8 @@ Rules of this file, each with its test in tests/rules:
   while a commit is under way forms the next batch. There is no timer.
 - Signatures are made before the transaction, outside any lock, and thrown away if its compare-and-swap fails.
 - A commit that fails discards its batch: no signature of it is released, and heads are read anew.
-- No timestamp is issued that is smaller than one issued before.
+- No timestamp is issued that is smaller than one issued before, or by a clock that is plainly wrong.
+- While signing is stopped (`halted`) nothing is signed, and nothing signed before is released.
 
 Three kinds of threads take part. The event loop's thread owns all state here. Judge threads check and sign
 (the libraries release the interpreter lock there). One writer thread owns the store's writes. Where a key is
@@ -27,6 +28,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from witness.core.book import LogBook
+from witness.core.clock import ClockCheck
 from witness.core.cosigner import Cosigner
 from witness.core.refusals import (
     ClockBehind,
@@ -75,6 +77,9 @@ class Witness:
         self.contradictions = 0
         self.pending = 0
         self.last_issued = 0
+        self.clock: ClockCheck | None = None
+        self.halted: CoreError | None = None
+        """Why nothing is signed, where an alarm stands; set by `witness.core.continuity`."""
         self.broken = asyncio.Event()
         self._broken_reason: str | None = None
         self._stopping = False
@@ -115,6 +120,10 @@ class Witness:
         now = int(self._now())
         if now < self.last_issued:
             reasons.append(str(ClockBehind(now, self.last_issued)))
+        elif self.clock is not None and (wrong := self.clock.wrong(now, self.last_issued)):
+            reasons.append(str(wrong))
+        if self.halted is not None:
+            reasons.append(str(self.halted))
         if self._stopping:
             reasons.append("the core is stopping")
         return tuple(reasons)
@@ -163,7 +172,7 @@ class Witness:
             respond(self._count(DisabledLog(origin)))
             return
         request = Request(submission, log_state, respond)
-        refused = self._take_place(request)
+        refused = log_state.stopped or self._take_place(request)
         if refused is not None:
             respond(self._count(refused))
             return
@@ -241,9 +250,13 @@ class Witness:
         """The time for a batch's cosignatures, never behind one already issued (rule 8)."""
         if self._broken_reason is not None:
             raise StoreUnavailable(self._broken_reason)
+        if self.halted is not None:
+            raise self.halted
         now = int(self._now())
         if now < self.last_issued:
             raise ClockBehind(now, self.last_issued)
+        if self.clock is not None:
+            self.clock.check(now, self.last_issued)
         self.last_issued = now
         return now
 
@@ -389,6 +402,10 @@ class Witness:
             elif result is True:
                 # Durable. Only now does memory move, and only now is the signature let go.
                 self.book.moved(request.log, request.move.after.head)
+                stopped = self.halted or request.log.stopped
+                if stopped is not None:  # the alarm came while it was signed and stored
+                    self._finish(request, self._count(stopped))
+                    continue
                 self.accepted += 1
                 self._finish(request, request.move.after.cosignatures)
             else:
@@ -448,6 +465,8 @@ class Witness:
         """
         if self._stopping:
             raise self._count(Stopping())
+        if self.halted is not None:
+            raise self._count(self.halted)
         if self.pending >= self._limits.max_pending:
             raise self._count(Overloaded(retry_after=1))
         self.pending += 1

@@ -12,8 +12,8 @@ class ContinuitySettings:
     Attributes:
         high_water: path of the high-water record without its suffixes; None for the state folder's.
         interval: seconds between two writings of the record, and of the heads remembered.
-        wait: seconds after a start in which nothing is signed until the front has brought what the world has of
-            us; 0 where nobody is asked.
+        wait: seconds after a start in which nothing is signed until the front has brought what the world
+            has of us; 0 where nobody is asked.
         recent: heads of each log that are remembered, at most; 0 for none.
         counter_interval: seconds between two moves of the hardware counter, where there is one.
         needed: operators whose signatures a dangerous action needs; 0 for none.

@@ -26,13 +26,21 @@ class Kind(StrEnum):
     """The high-water record that the database knows of is gone, or another's."""
     RECORD_INVALID = "record-invalid"
     """The high-water record is there and was not written by this witness."""
+    AUDIT_BEHIND = "audit-behind"
+    """The record of events is shorter than it was, or another one: the database is older than it was."""
     COUNTER = "counter"
     """The hardware counter stands elsewhere than this state says."""
     LOG_KEY = "log-key"
     """A known log's keys were changed by no operator's command. Stops that log alone."""
+    ABANDONED = "abandoned"
+    """A log that could not be brought forward was given up: it is never signed again. That log alone."""
+    RETIRED = "retired"
+    """The identity was retired by its operator: it never signs again."""
 
 
-ONE_LOG: Final = frozenset({Kind.LOG_KEY})
+FOR_GOOD: Final = frozenset({Kind.ABANDONED, Kind.RETIRED, Kind.OTHER_ROOT})
+"""Kinds that nothing settles."""
+ONE_LOG: Final = frozenset({Kind.LOG_KEY, Kind.ABANDONED})
 """Kinds that stop the log they name, and no other."""
 
 

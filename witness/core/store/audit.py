@@ -125,10 +125,10 @@ def head(desk: Desk) -> tuple[int, str]:
     return (int(row[0]), hashlib.sha256(row[1]).hexdigest()) if row else (0, _START)
 
 
-def entries(desk: Desk, after: int = 0) -> Iterator[Entry]:
-    """The entries after a number, in order."""
+def entries(desk: Desk, after: int = 0, most: int = -1) -> Iterator[Entry]:
+    """The entries after a number, in order; at most `most` of them, or all."""
     for row in desk.connection.execute(
-        "SELECT number, record, mac FROM audit WHERE number > ? ORDER BY number", (after,)
+        "SELECT number, record, mac FROM audit WHERE number > ? ORDER BY number LIMIT ?", (after, most)
     ):
         yield Entry(*row)
 

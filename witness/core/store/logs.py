@@ -7,12 +7,16 @@ Logs are never deleted and their keys never removed here; a key is added by an o
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from witness.core.book import digest_of_keys
+from witness.core.continuity.memory import sanction_keys
 from witness.core.store import schema
+from witness.core.store.audit import Event, leave
 from witness.core.store.base import CosignedHead, Head, LogRecord, StoreError
 from witness.core.store.sqlite import connect, load_logs
 from witness.tlog.checkpoint import origin_hash
@@ -132,10 +136,19 @@ class LogBook:
                 "INSERT INTO log_keys (log_id, vkey, source, added) VALUES (?, ?, ?, ?)",
                 (log_id, str(key), source, now),
             )
+        if not new and new_keys:
+            # A running core stops a log whose keys change without this (`witness.core.continuity.guard`).
+            sanction_keys(self._connection, origin, digest_of_keys({*known, *map(str, new_keys)}))
+            facts = {"origin": origin, "added": [str(key) for key in new_keys], "source": source}
+            leave(self._connection, Event("log-keys-added", facts), now)
         changed = self._apply(log_id, settings)
         if not new and (new_keys or changed):
             self._touch(log_id)
         return Added(origin, new, new_keys, changed)
+
+    def note(self, event: Event, now: int) -> None:
+        """Leaves something for the record. Call it inside `transaction()`."""
+        leave(self._connection, event, now)
 
     def set_disabled(self, origin: str, *, disabled: bool) -> bool:
         """Switches a log off or on; False if it was so already. Call it inside `transaction()`.
@@ -148,6 +161,8 @@ class LogBook:
             return False
         self._connection.execute("UPDATE logs SET disabled = ? WHERE id = ?", (disabled, record.log_id))
         self._touch(record.log_id)
+        event = Event("log-disabled" if disabled else "log-enabled", {"origin": origin})
+        leave(self._connection, event, int(time.time()))
         return True
 
     def get(self, origin: str) -> tuple[LogRecord, Head | None]:
