@@ -121,6 +121,8 @@ class KeysConfig:
     algorithms: tuple[str, ...] | None = words(None, one_of=ALGORITHMS)
     passphrase_env: str = text("WITNESS_PASSPHRASE", check=_wrong_variable)
     passphrase_file: str | None = text(None, check=_wrong_path)
+    wait_for_unlock: bool = switch(False)
+    deadline: float = seconds(2.0, least=0.1, most=60)
 
 
 @dataclass(frozen=True, slots=True)

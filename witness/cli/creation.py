@@ -21,9 +21,12 @@ from pathlib import Path
 
 from witness.cli.errors import Failure
 from witness.cli.importing import Imported, import_logs
+from witness.cli.key_devices import DeviceKeys
 from witness.cli.log_lists import ListedLog
 from witness.cli.state import check_path, is_present
-from witness.core.keystore import softkey
+from witness.core.keystore import keyring, softkey
+from witness.core.keystore.keyring import SOFT, WITNESS, DeviceEntry, KeyEntry, Place, Ring
+from witness.core.keystore.softkey import algorithm_of
 from witness.core.layout import StateLayout
 from witness.core.store import schema
 from witness.core.store.logs import LogBook
@@ -41,6 +44,8 @@ class NewWitness:
         algorithms: its keys' algorithms.
         passphrase: what seals the key file; None leaves it unsealed.
         ed25519_seed: 32 bytes of an existing Ed25519 key, instead of a fresh one.
+        device_keys: the keys that are in a device, which was prepared for them; the others are made in the
+            key file.
         config: the text of witness.yaml.
         logs: logs to begin with.
         source: where those are from.
@@ -55,6 +60,7 @@ class NewWitness:
     logs: Sequence[ListedLog]
     source: str
     now: int
+    device_keys: DeviceKeys | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +79,7 @@ def create(layout: StateLayout, new: NewWitness) -> Created:
         KeystoreError, StoreError, OSError: it cannot be made; nothing is left behind.
     """
     root = layout.root
-    check_path(layout)
-    _refuse_existing(layout)
+    refuse_existing(layout)
     if root.is_dir():
         return _build(root / f".init-{secrets.token_hex(4)}", new, lambda built: _move_contents(built, root))
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +87,13 @@ def create(layout: StateLayout, new: NewWitness) -> Created:
     return _build(building, new, lambda built: _move_folder(built, root))
 
 
-def _refuse_existing(layout: StateLayout) -> None:
+def refuse_existing(layout: StateLayout) -> None:
+    """Makes sure that a state can be made in the folder.
+
+    Raises:
+        Failure: a state, or anything else, stands there, or its path is of no use.
+    """
+    check_path(layout)
     root = layout.root
     if is_present(layout):
         raise Failure(
@@ -114,20 +125,41 @@ def _build(folder: Path, new: NewWitness, place: Callable[[Path], None]) -> Crea
 def _fill(layout: StateLayout, new: NewWitness) -> Created:
     # The database and the key file carry the same identifier: neither is ever used with another's.
     identity = secrets.token_hex(16)
-    vkeys = softkey.create(
-        layout.softkey,
-        name=new.name,
-        identity=identity,
-        passphrase=new.passphrase,
-        algorithms=new.algorithms,
-        ed25519_seed=new.ed25519_seed,
-    )
+    vkeys = _make_keys(layout, new, identity)
     layout.config.write_text(new.config, encoding="utf-8")
     layout.config.chmod(0o600)
     schema.create(layout.database, name=new.name, identity=identity, now=new.now)
     with LogBook(layout.database) as book:
         imported = import_logs(book, new.logs, source=new.source, now=new.now)
     return Created(vkeys, imported)
+
+
+def _make_keys(layout: StateLayout, new: NewWitness, identity: str) -> tuple[VerifierKey, ...]:
+    held = new.device_keys
+    inside = {algorithm_of(key.vkey) for key in held.keys if key.purpose == WITNESS} if held else set()
+    soft: tuple[VerifierKey, ...] = ()
+    algorithms = tuple(algorithm for algorithm in new.algorithms if algorithm not in inside)
+    if algorithms:
+        soft = softkey.create(
+            layout.softkey,
+            name=new.name,
+            identity=identity,
+            passphrase=new.passphrase,
+            algorithms=algorithms,
+            ed25519_seed=new.ed25519_seed,
+        )
+    if held is None:
+        return soft
+    keys = [*held.keys, *(KeyEntry(vkey, WITNESS, "soft", (Place(SOFT),)) for vkey in soft)]
+    keys.sort(key=lambda key: _rank(key, new.algorithms))
+    devices = (held.device, DeviceEntry(SOFT, SOFT)) if soft else (held.device,)
+    ring = Ring(new.name, identity, devices, tuple(keys))
+    keyring.write(layout, ring)
+    return ring.vkeys
+
+
+def _rank(key: KeyEntry, algorithms: Sequence[str]) -> int:
+    return algorithms.index(algorithm_of(key.vkey)) if key.purpose == WITNESS else len(algorithms)
 
 
 def _move_folder(built: Path, root: Path) -> None:

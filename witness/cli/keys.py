@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
+from witness.cli.errors import Failure
+from witness.cli.key_commands import import_, register, retire, serve, test, unlock
 from witness.cli.logs import json_option
 from witness.cli.running import core_status
 from witness.cli.state import existing, pass_layout
-from witness.core.keystore import softkey
+from witness.core.keystore import keyring
+from witness.core.keystore.keyring import WITNESS, KeyEntry, Ring
+from witness.core.keystore.softkey import algorithm_of
 from witness.core.layout import StateLayout
+from witness.core.wire import KeyInfo
+from witness.tlog.note import SignatureType
 
 
 @click.group()
 def keys() -> None:
-    """Show the witness's own keys."""
+    """Show the witness's own keys, and see to the devices that hold them."""
+
+
+for command in (unlock, register, test, import_, retire, serve):
+    keys.add_command(command)
 
 
 @keys.command(name="list")
@@ -24,29 +35,84 @@ def keys() -> None:
 def list_(layout: StateLayout, *, as_json: bool) -> None:
     """Print the vkeys, one a line; with --json, their states too.
 
-    The state is the running core's word (ready, locked, absent, hung or refused), or "not running".
+    The state is the running core's word (ready, locked, absent, hung, refused or invalid), or "not running".
     """
-    public = softkey.read_public(existing(layout).softkey)
+    ring = keyring.read(existing(layout))
     if not as_json:
-        for vkey in public.vkeys:
+        for vkey in ring.vkeys:
             click.echo(str(vkey))
         return
-    status = core_status(layout)
-    states = {key.vkey: key for key in status.keys} if status else {}
-    facts = []
-    for vkey in public.vkeys:
-        state = states.get(str(vkey))
-        facts.append(
-            {
-                "vkey": str(vkey),
-                "name": vkey.name,
-                "key_id": vkey.key_id.hex(),
-                "type": int(vkey.type),
-                "algorithm": softkey.algorithm_of(vkey),
-                "backend": state.backend if state else "softkey",
-                "state": state.state if state else "not running",
-                "detail": state.detail if state else "",
-                "sealed": public.sealed,
-            }
-        )
+    facts = [_facts(layout, ring, key, _states(layout)) for key in ring.witness_keys]
     click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
+
+
+@keys.command()
+@click.argument("which", metavar="[KEY]", required=False)
+@json_option
+@pass_layout
+def show(layout: StateLayout, *, which: str | None, as_json: bool) -> None:
+    """Print all there is to know about a key, or about all: KEY is its key ID, algorithm or purpose."""
+    ring = keyring.read(existing(layout))
+    states = _states(layout)
+    found = [
+        _facts(layout, ring, key, states)
+        for key in ring.keys
+        if which is None or which in {key.vkey.key_id.hex(), key.purpose, _algorithm(key), str(key.vkey)}
+    ]
+    if not found:
+        raise Failure(f"no key {which!r} is registered", "witness keys show tells of all")
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False, indent=1))
+        return
+    for facts in found:
+        for name, value in facts.items():
+            if name == "devices":
+                for device in value:
+                    told = ", ".join(
+                        f"{k}={v}" for k, v in {**device["settings"], **device["locator"]}.items()
+                    )
+                    click.echo(f"  device      {device['name']} ({device['backend']}) {told}")
+                    if device["unique_id"]:
+                        click.echo(f"              calls itself {device['unique_id']}")
+            elif value not in ("", None):
+                click.echo(f"{'' if name == 'vkey' else '  '}{name:11} {value}")
+
+
+def _states(layout: StateLayout) -> dict[str, KeyInfo]:
+    status = core_status(layout)
+    return {key.vkey: key for key in status.keys} if status else {}
+
+
+def _algorithm(key: KeyEntry) -> str:
+    return "ed25519" if key.vkey.type == SignatureType.ED25519 else algorithm_of(key.vkey)
+
+
+def _facts(layout: StateLayout, ring: Ring, key: KeyEntry, states: dict[str, KeyInfo]) -> dict[str, Any]:
+    vkey, state = key.vkey, states.get(str(key.vkey))
+    facts: dict[str, Any] = {
+        "vkey": str(vkey),
+        "name": vkey.name,
+        "key_id": vkey.key_id.hex(),
+        "type": int(vkey.type),
+        "algorithm": _algorithm(key),
+        "purpose": key.purpose,
+        "backend": ring.device(key.places[0].device).backend,
+        "state": state.state if state else "not running" if key.purpose == WITNESS else "at rest",
+        "detail": state.detail if state else "",
+        "rate": state.rate if state else 0.0,
+        "sealed": keyring.sealed(layout, ring) if key.how == "soft" else None,
+    }
+    if key.how == "derive":
+        facts |= {"scheme": key.scheme, "generation": key.generation}
+    facts["dev"] = key.dev
+    facts["devices"] = [
+        {
+            "name": place.device,
+            "backend": ring.device(place.device).backend,
+            "settings": dict(ring.device(place.device).settings),
+            "unique_id": ring.device(place.device).unique_id,
+            "locator": dict(place.locator),
+        }
+        for place in key.places
+    ]
+    return facts

@@ -23,7 +23,8 @@ from witness.cli.logs import json_option
 from witness.cli.probe_log import ProbeLog, open_probe_log
 from witness.cli.running import core_checkpoint, core_status, front_status
 from witness.cli.state import existing, pass_layout, read_config
-from witness.core.keystore import softkey
+from witness.core.keystore import keyring
+from witness.core.keystore.softkey import algorithm_of
 from witness.core.layout import StateLayout
 from witness.core.refusals import CoreError
 from witness.core.store.logs import LogBook, LogSettings
@@ -139,7 +140,7 @@ def probe(context: click.Context, layout: StateLayout, url: str | None, *, as_js
     if url is not None and (wrong := wrong_url(url)):
         raise WrongUsage(f"--url {url!r}: {wrong}")
     config = read_config(existing(layout))
-    public = softkey.read_public(layout.softkey)
+    public = keyring.read(layout)
     log = open_probe_log(layout.keys / "probe.json", f"{public.name}/probe")
     journey = Journey(quiet=as_json)
     failed: HopFailed | None = None
@@ -305,7 +306,7 @@ def _verify(text: bytes, signatures: tuple[Signature, ...], vkeys: tuple[Verifie
         raise HopFailed(f"a cosignature does not verify: {error}") from error
     seen = []
     for vkey in vkeys:
-        algorithm = softkey.algorithm_of(vkey)
+        algorithm = algorithm_of(vkey)
         if vkey not in found:
             raise HopFailed(f"there is no cosignature by the {algorithm} key {vkey.name}+{vkey.key_id.hex()}")
         timestamp = cosignature_timestamp(vkey, found[vkey].signature.value)

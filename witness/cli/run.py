@@ -19,7 +19,8 @@ from witness.cli.list_schedule import pull_on_schedule
 from witness.cli.running import ask_status
 from witness.cli.state import check_path, existing, pass_layout, read_config
 from witness.cli.supervisor import GaveUp, Program, StartFailed, python, supervise
-from witness.core.keystore import softkey
+from witness.core.keystore import keyring
+from witness.core.keystore.softkey import algorithm_of
 from witness.core.layout import StateLayout
 from witness.core.refusals import CoreError
 from witness.core.settings import CoreSettings
@@ -80,6 +81,8 @@ def core_settings(layout: StateLayout, config: Config) -> CoreSettings:
         judge_threads=core.judge_threads,
         passphrase_env=keys.passphrase_env,
         passphrase_file=str(beside(layout.config, file)) if file is not None else None,
+        wait_for_unlock=keys.wait_for_unlock,
+        key_deadline=keys.deadline,
         log_level=config.log.level,
     )
 
@@ -134,13 +137,13 @@ def _check_state(layout: StateLayout, config: Config) -> None:
     check_path(layout)
     with LogBook(layout.database):  # a missing or foreign database has its own words
         pass
-    public = softkey.read_public(layout.softkey)
+    public = keyring.read(layout)
     if public.name != config.name:
         raise Failure(
             f"{layout.config} names the witness {config.name!r}, and its keys are {public.name!r}'s",
             f"write name: {public.name}; another name is another witness, made by witness init",
         )
-    held = tuple(softkey.algorithm_of(vkey) for vkey in public.vkeys)
+    held = tuple(algorithm_of(vkey) for vkey in public.vkeys)
     wanted = config.keys.algorithms
     if wanted is not None and set(wanted) != set(held):
         raise Failure(

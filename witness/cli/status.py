@@ -18,7 +18,7 @@ from witness.cli.output import plural, when
 from witness.cli.pulling import alarms
 from witness.cli.running import core_status, front_status
 from witness.cli.state import existing, pass_layout
-from witness.core.keystore import softkey
+from witness.core.keystore import keyring
 from witness.core.keystore.base import KeystoreError
 from witness.core.layout import StateLayout
 from witness.core.store.base import StoreError
@@ -75,12 +75,13 @@ def _facts(layout: StateLayout, core: CoreStatus | None, front: dict[str, Any] |
 
 def _of_keys(layout: StateLayout, problems: list[str]) -> dict[str, Any] | None:
     try:
-        public = softkey.read_public(layout.softkey)
+        public = keyring.read(layout)
+        sealed = keyring.sealed(layout, public)
     except KeystoreError as error:
         problems.append(_told(error))
         return None
     vkeys = [str(vkey) for vkey in public.vkeys]
-    return {"name": public.name, "vkeys": vkeys, "sealed": public.sealed}
+    return {"name": public.name, "vkeys": vkeys, "sealed": sealed}
 
 
 def _of_database(layout: StateLayout, problems: list[str]) -> dict[str, Any] | None:

@@ -98,6 +98,8 @@ class Backend:
         signs: the algorithms that it may sign with.
         settings: the names of its settings, each with its meaning.
         options: what `init` can be told about the key, by name.
+        binding: the parts of a locator that bind a secret to one identity; the device's own, lifelong
+            attestation key is derived without them.
     """
 
     module: str
@@ -107,6 +109,7 @@ class Backend:
     signs: tuple[Algorithm, ...]
     settings: Mapping[str, str]
     options: Mapping[str, str]
+    binding: frozenset[str] = frozenset()
 
 
 BACKENDS: Final[Mapping[str, Backend]] = {
@@ -125,6 +128,7 @@ BACKENDS: Final[Mapping[str, Backend]] = {
             "counter": "fresh (there must be none), next (retires the present identity) or keep",
             "pcrs": "PCR numbers of the SHA-256 bank that must stay as they are now, as 0,7",
         },
+        binding=frozenset({"index", "counter", "policy", "pcrs"}),
     ),
     "pkcs11": Backend(
         module="witness.core.keystore.pkcs11",

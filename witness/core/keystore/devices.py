@@ -76,6 +76,7 @@ class KeptDevice:
         self.busy = False
         self.seconds: dict[VerifierKey, float] = {}
         self.attempt = ""
+        self._asked = ""
         self._keys = [(key, place) for key, place in keys if key.purpose == WITNESS]
         self._host = host
         self._secret = secret
@@ -114,7 +115,7 @@ class KeptDevice:
     def unlock(self, secret: str, attempt: str) -> None:
         """Tries a secret; `attempt` names the try in the device's state."""
         with self._guard:
-            self._secret, self._rejected, self.attempt = secret, None, attempt
+            self._secret, self._rejected, self._asked = secret, None, attempt
         self._wake.set()
 
     def fail(self, error: KeystoreError) -> None:
@@ -155,10 +156,12 @@ class KeptDevice:
         pause = _FIRST_PAUSE
         while not self._stopping:
             self._wake.clear()
+            with self._guard:
+                secret, asked = self._secret, self._asked
             try:
-                self._bring_up()
+                self._bring_up(secret)
             except KeystoreError as error:
-                self._note_failure(error)
+                self._note_failure(error, secret, asked)
                 self._let_go()
                 lasting = isinstance(self.error, KeyRefused | KeyInvalid)
                 self._wake.wait(_SETTLED_PAUSE if lasting else pause)
@@ -166,7 +169,7 @@ class KeptDevice:
                 continue
             pause = _FIRST_PAUSE
             with self._guard:
-                self.error = None
+                self.error, self.attempt = None, asked
                 self._guard.notify_all()
             self._settled.set()
             if not self.signs:
@@ -183,9 +186,7 @@ class KeptDevice:
             self._wake.wait()
             self._wake.clear()
 
-    def _bring_up(self) -> None:
-        with self._guard:
-            secret = self._secret
+    def _bring_up(self, secret: str | None) -> None:
         entry = self.entry
         answer = self._call(
             "open", self._deadlines.open, backend=entry.backend, settings=dict(entry.settings), secret=secret
@@ -222,14 +223,15 @@ class KeptDevice:
             )
         return signer
 
-    def _note_failure(self, error: KeystoreError) -> None:
+    def _note_failure(self, error: KeystoreError, secret: str | None, asked: str) -> None:
         with self._guard:
             if isinstance(error, WrongSecret):
-                # It is not tried again: some devices count.
-                self._secret, self._rejected = None, error
+                self._rejected = error
+                if self._secret == secret:  # it is not tried again: some devices count
+                    self._secret = None
             elif isinstance(error, KeyLocked) and self._rejected is not None:
                 error = self._rejected
-            self.error = error
+            self.error, self.attempt = error, asked
             for key, _ in self._keys:
                 if key.how == "derive":
                     self._held[key.vkey].fail(error)

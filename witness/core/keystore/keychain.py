@@ -34,8 +34,9 @@ from witness.core.layout import StateLayout
 from witness.core.wire import KeyInfo
 from witness.tlog.note import VerifierKey
 
-_OWN_SECRET: Final = frozenset({"tpm2", "pkcs11"})
-"""Backends for which the witness's own passphrase serves, where a device names no secret of its own."""
+_OWN_SECRET: Final = frozenset({"pkcs11"})
+"""Backends for which the witness's own passphrase serves, where a device names no secret of its own. A token
+always has a PIN; a TPM's hierarchy seldom has an authorisation value, nor is an agent often locked."""
 MAX_SECRET: Final = 4096
 """Bytes of a secret in a file."""
 
@@ -107,6 +108,8 @@ class Keychain:
         """
         ring = keyring.read(layout)
         secrets = {device.name: secret_of(device, passphrase) for device in ring.devices}
+        for device in ring.devices:  # read by all of them first: two may share a variable
+            os.environ.pop(device.secret.get("env", ""), None)
         away = any(device.backend != SOFT and ring.keys_on(device.name) for device in ring.devices)
         host = HostClient.spawn() if away else None
         try:
@@ -291,7 +294,7 @@ def secret_of(device: DeviceEntry, passphrase: str | None) -> str | None:
         return passphrase if device.backend in _OWN_SECRET else None
     (kind, place), *_ = device.secret.items()
     if kind == "env":
-        return os.environ.pop(place, None)
+        return os.environ.get(place)
     file = Path(place)
     if kind == "credential":
         file = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent")) / place

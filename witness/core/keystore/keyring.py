@@ -159,6 +159,17 @@ def read(layout: StateLayout) -> Ring:
     return parse(data, layout.keyring)
 
 
+def sealed(layout: StateLayout, ring: Ring) -> bool | None:
+    """Whether the key file is sealed; None where no key is in it.
+
+    Raises:
+        KeyAbsent, KeyFileInvalid: a key is registered in it, and it is not there or not what it must be.
+    """
+    if all(key.how != "soft" for key in ring.keys):
+        return None
+    return softkey.read_public(layout.softkey).sealed
+
+
 def of_key_file(public: softkey.PublicKeys) -> Ring:
     """The ring that a key file alone makes."""
     keys = tuple(KeyEntry(vkey, WITNESS, "soft", (Place(SOFT),)) for vkey in public.vkeys)

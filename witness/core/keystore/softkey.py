@@ -190,6 +190,58 @@ def create(
         if Algorithm.ED25519 not in seeds:
             raise KeystoreError("an Ed25519 key is imported, but ed25519 is not among the algorithms")
         seeds[Algorithm.ED25519] = ed25519_seed
+    content, vkeys = _content(name, identity, seeds, passphrase, scrypt_n)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    try:
+        _write(path, content)
+    except FileExistsError as error:
+        raise KeystoreError(f"{path} exists already", "a key file is never overwritten") from error
+    _fsync_folder(path.parent)
+    return vkeys
+
+
+def add_seed(
+    path: Path,
+    passphrase: str | None,
+    algorithm: Algorithm,
+    seed: bytes,
+    *,
+    name: str,
+    identity: str,
+) -> None:
+    """Puts one more key into a key file, or makes the file; keys that are in it stay what they are.
+
+    The file is replaced whole, and sealed as before; the passphrase of one that is made here seals it.
+
+    Raises:
+        KeystoreError: the file does not open, is another witness's, or has a key of the algorithm.
+        OSError: it cannot be written; then the old one stands.
+    """
+    seeds = {algorithm: seed}
+    if path.exists():
+        file = KeyFile(path)
+        if (file.public.name, file.public.identity) != (name, identity):
+            raise KeyFileInvalid(f"{path} belongs to {file.public.name} ({file.public.identity})")
+        held = file.seeds(passphrase)
+        if algorithm in held:
+            raise KeystoreError(f"{path} has an {algorithm} key already", "a key is never overwritten")
+        seeds |= held
+        passphrase = passphrase if file.public.sealed else None
+    ordered = {each: seeds[each] for each in Algorithm if each in seeds}
+    content, _ = _content(name, identity, ordered, passphrase, SCRYPT_N)
+    building = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    try:
+        _write(building, content)
+        building.rename(path)
+    except BaseException:
+        building.unlink(missing_ok=True)
+        raise
+    _fsync_folder(path.parent)
+
+
+def _content(
+    name: str, identity: str, seeds: Mapping[Algorithm, bytes], passphrase: str | None, scrypt_n: int
+) -> tuple[dict[str, Any], tuple[VerifierKey, ...]]:
     vkeys = tuple(_SIGNERS[algorithm](name, seed).vkey for algorithm, seed in seeds.items())
     header: dict[str, Any] = {
         "format": FORMAT,
@@ -207,19 +259,17 @@ def create(
         plain = json.dumps({a.value: _b64(seed) for a, seed in seeds.items()}).encode()
         sealed = ChaCha20Poly1305(key).encrypt(nonce, plain, _associated(header))
         content = {**header, "sealed": _b64(sealed)}
-    path.parent.mkdir(mode=0o700, exist_ok=True)
+    return content, vkeys
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
     # O_EXCL: a key file is never overwritten.
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as error:
-        raise KeystoreError(f"{path} exists already", "a key file is never overwritten") from error
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(content, file, indent=1, ensure_ascii=False)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
-    _fsync_folder(path.parent)
-    return vkeys
 
 
 def read_public(path: Path) -> PublicKeys:
@@ -259,24 +309,29 @@ class KeyFile:
 
     def open(self, passphrase: str | None) -> SoftKeystore:
         """Opens it; see `open_keystore`."""
-        return _open(self._path, self._content, self.public, passphrase)
+        public = self.public
+        signers = []
+        for vkey, (algorithm, seed) in zip(public.vkeys, self.seeds(passphrase).items(), strict=True):
+            signer = _SIGNERS[algorithm](public.name, seed)
+            if signer.vkey != vkey:
+                raise KeyFileInvalid(
+                    f"the {algorithm} seed in {self._path} is not that of {vkey.name}+{vkey.key_id.hex()}"
+                )
+            signers.append(signer)
+        return SoftKeystore(public, tuple(signers))
 
+    def seeds(self, passphrase: str | None) -> dict[Algorithm, bytes]:
+        """The seeds, in the order of the vkeys.
 
-def _open(path: Path, content: Mapping[str, Any], public: PublicKeys, passphrase: str | None) -> SoftKeystore:
-    seeds = _unseal(content, passphrase) if public.sealed else content.get("seeds")
-    if not isinstance(seeds, dict):
-        raise KeyFileInvalid(f"{path} holds no seeds")
-    signers = []
-    for vkey in public.vkeys:
-        algorithm = Algorithm(algorithm_of(vkey))
-        seed = _bytes(seeds, algorithm.value, SEED_SIZE)
-        signer = _SIGNERS[algorithm](public.name, seed)
-        if signer.vkey != vkey:
-            raise KeyFileInvalid(
-                f"the {algorithm} seed in {path} is not that of {vkey.name}+{vkey.key_id.hex()}"
-            )
-        signers.append(signer)
-    return SoftKeystore(public, tuple(signers))
+        Raises:
+            KeystoreError: as `open_keystore`.
+        """
+        public = self.public
+        seeds = _unseal(self._content, passphrase) if public.sealed else self._content.get("seeds")
+        if not isinstance(seeds, dict):
+            raise KeyFileInvalid(f"{self._path} holds no seeds")
+        algorithms = [Algorithm(algorithm_of(vkey)) for vkey in public.vkeys]
+        return {algorithm: _bytes(seeds, algorithm.value, SEED_SIZE) for algorithm in algorithms}
 
 
 def _read(path: Path) -> dict[str, Any]:
