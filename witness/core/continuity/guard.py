@@ -42,6 +42,8 @@ TICK_SECONDS: Final = 0.25
 """How often the guard looks for what an operator settled."""
 REMEMBER_SECONDS: Final = 60.0
 """How often the heads that moved are remembered."""
+MOST_TOLD: Final = 10
+"""Alarms of one moment that get a line of their own."""
 SUSPICIOUS: Final = ("invalid-signature", "root-mismatch", "invalid-proof")
 """Refusals that smell of attack; what came of each in a minute is one entry of the record."""
 RECORD: Final = "high-water"
@@ -187,9 +189,11 @@ class Guard:
         marks = self._marks
         witness.last_issued = max(witness.last_issued, marks.issued)
         given_up = {each.origin for each in self.alarms if each.kind is Kind.ABANDONED}
-        for found in compare.with_marks(witness.book, marks, now):
-            if found.origin not in given_up:
-                await self.alarm(found)
+        behind = [
+            each for each in compare.with_marks(witness.book, marks, now) if each.origin not in given_up
+        ]
+        if behind:
+            await self._alarm_of_many(behind)
         for origin in compare.rekeyed(witness.book, marks):
             self._rekeyed.add(origin)
         await self._compare_audit(marks, accepted)
@@ -298,21 +302,20 @@ class Guard:
             self._witness.halted = _error(found)
         if await self._do(alarms.raise_alarm, self._desk, found):
             log.error("alarm: %s", found)
-            await self._record(
-                [
-                    Event(
-                        "alarm",
-                        {
-                            "alarm": found.kind,
-                            "origin": found.origin,
-                            "have": found.have,
-                            "seen": found.seen,
-                            "source": found.source,
-                            "detail": found.detail,
-                        },
-                    )
-                ]
-            )
+            await self._record([Event("alarm", _told(found))])
+        self.alarms = await self._do(alarms.standing, self._desk)
+        self._apply()
+
+    async def _alarm_of_many(self, found: list[Alarm]) -> None:
+        """The same for many at once: a lost database is behind for every log."""
+        self._witness.halted = _error(found[0])
+        new = await self._do(_raise_all, self._desk, found)
+        if new:
+            for each in new[:MOST_TOLD]:
+                log.error("alarm: %s", each)
+            if len(new) > MOST_TOLD:
+                log.error("alarm: and %d logs more", len(new) - MOST_TOLD)
+            await self._record([Event("alarm", {**_told(new[0]), "logs": len(new)})])
         self.alarms = await self._do(alarms.standing, self._desk)
         self._apply()
 
@@ -466,6 +469,22 @@ def _error(alarm: Alarm) -> CoreError:
         have = -1 if alarm.have is None else alarm.have
         return StateBehind(alarm.origin, have, alarm.seen, alarm.source)
     return SigningStopped(alarm.kind, str(alarm))
+
+
+def _told(alarm: Alarm) -> dict[str, Any]:
+    return {
+        "alarm": alarm.kind,
+        "origin": alarm.origin,
+        "have": alarm.have,
+        "seen": alarm.seen,
+        "source": alarm.source,
+        "detail": alarm.detail,
+    }
+
+
+def _raise_all(desk: Desk, found: list[Alarm]) -> list[Alarm]:
+    with desk.transaction():
+        return [each for each in found if alarms.raise_alarm(desk, each)]
 
 
 def _has_entry(desk: Desk, number: int, digest: str) -> bool:

@@ -252,6 +252,14 @@ def _write(descriptor: int, data: bytes, at: int) -> None:
     os.fsync(descriptor)
 
 
+def _mac_of(text: bytes) -> bytes:
+    try:
+        mac = bytes.fromhex(text.decode("ascii"))
+    except ValueError:
+        return b""
+    return mac if mac.hex().encode() == text else b""
+
+
 def _parse(data: bytes, key: MacKey) -> tuple[int, Marks, bytes, int, int]:
     """Generation, content, last MAC, bytes that are good, and bytes of the snapshot; ValueError otherwise."""
     end = data.rfind(b"\n") + 1  # what follows the last newline was torn by a crash
@@ -262,10 +270,7 @@ def _parse(data: bytes, key: MacKey) -> tuple[int, Marks, bytes, int, int]:
     mac, good, generation, first = b"", 0, 0, 0
     for number, line in enumerate(lines):
         given, text = line[:_MAC_HEX], line[_MAC_HEX + 1 :]
-        try:
-            claimed = bytes.fromhex(given.decode("ascii"))
-        except ValueError:
-            claimed = b""
+        claimed = _mac_of(given)
         if not key.fits(claimed, mac, text):
             if 0 < number == len(lines) - 1:
                 break  # torn inside: as good as not written, and no more than cutting it off would do
