@@ -18,6 +18,7 @@ from witness.cli.errors import Failure, TheAnswerIsNo, WrongUsage
 from witness.cli.importing import import_logs
 from witness.cli.log_lists import FEEDERS, BadList, parse, wrong_origin
 from witness.cli.output import plural, table, tell_import, tell_skipped, when
+from witness.cli.pins import read_pin
 from witness.cli.state import existing, pass_layout
 from witness.core.layout import StateLayout
 from witness.core.store.base import CosignedHead, Head, LogRecord
@@ -55,10 +56,23 @@ class _Wish:
 @click.option("--interval", metavar="SECONDS", type=click.FloatRange(1, 86400), help="Time between polls.")
 @click.option("--qpd", metavar="N", type=click.IntRange(1, MAX_QPD), help="Requests a day it declares.")
 @click.option("--contact", metavar="C", help="How to reach the log's operator.")
+@click.option(
+    "--pin",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A signed checkpoint of the new log that the first contact must extend.",
+)
 @json_option
 @pass_layout
 def add(
-    layout: StateLayout, /, vkeys: tuple[str, ...], origin: str | None, *, as_json: bool, **wish: Any
+    layout: StateLayout,
+    /,
+    vkeys: tuple[str, ...],
+    origin: str | None,
+    pin: Path | None,
+    *,
+    as_json: bool,
+    **wish: Any,
 ) -> None:
     """Add a log, or further keys of a known one.
 
@@ -67,6 +81,7 @@ def add(
     keys = tuple(_parse_key(vkey) for vkey in dict.fromkeys(vkeys))
     name = _origin(origin, keys)
     settings = _settings(_Wish(**wish))
+    pinned = read_pin(pin, name, keys) if pin is not None else None
     with LogBook(existing(layout).database) as book, book.transaction():
         try:
             added = book.add(name, keys, settings, source="cli", now=int(time.time()))
@@ -76,6 +91,10 @@ def add(
         if record.feeder != NOT_POLLED and record.url is None:
             raise WrongUsage(f"the feeder {record.feeder} needs --url")
         _check_url(record)
+        if pinned is not None:
+            if not added.new:
+                raise WrongUsage(f"{name} is known already", "a start is pinned when a log is added")
+            book.pin(name, *pinned, source="cli", now=int(time.time()))
     if as_json:
         new_keys = [str(key) for key in added.new_keys]
         facts = {"origin": name, "new": added.new, "new_keys": new_keys, "changed": added.changed}
@@ -259,6 +278,7 @@ def _facts(record: LogRecord, head: Head | None, cosigned: CosignedHead | None =
         "contact": record.contact,
         "source": record.source,
         "added": record.added,
+        "pinned": record.pin.size if record.pin else None,
         "size": head.size if head else None,
         "root": head.root.hex() if head else None,
         "cosigned": head.timestamp if head else None,

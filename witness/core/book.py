@@ -37,6 +37,7 @@ class LogState:
         "head",
         "log_id",
         "origin",
+        "pin",
         "stopped",
         "waiting",
     )
@@ -50,6 +51,7 @@ class LogState:
         self.disabled = False
         self.stopped: CoreError | None = None
         self.head: Head | None = None
+        self.pin: Head | None = None
         self.busy = False
         self.waiting: deque[Request] | None = None
 
@@ -61,6 +63,11 @@ class LogState:
             keys = self._keys = tuple(parse_vkey(text) for text in self._vkeys)
             self._vkeys = ()
         return keys
+
+    @property
+    def start(self) -> Head | None:
+        """What the next checkpoint must extend: our head, or before the first contact what is pinned."""
+        return self.head if self.head is not None else self.pin
 
     def trust(self, vkeys: tuple[str, ...]) -> None:
         """Sets the keys trusted for the log, as text that was parsed once when it was stored."""
@@ -125,6 +132,7 @@ class LogBook:
                 if self.on_rekeyed is not None:
                     self.on_rekeyed(log)
             log.disabled = record.disabled
+            log.pin = record.pin
             if not log.busy and _newer(head, log.head):
                 self.moved(log, head)
             self.change = max(self.change, record.change)

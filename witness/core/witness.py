@@ -27,7 +27,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from witness.core.book import LogBook
+from witness.core.book import LogBook, LogState
 from witness.core.clock import ClockCheck
 from witness.core.cosigner import Cosigner
 from witness.core.refusals import (
@@ -48,10 +48,13 @@ from witness.core.signing import SigningDesk
 from witness.core.store.base import Advance, Contradiction, CosignedHead, Head, LogRecord, Store, StoreBroken
 from witness.core.subtree import cosign_subtree, judge_subtree, sign_subtree
 from witness.core.verifier import authenticate, contradicts, judge
+from witness.tlog.merkle import EMPTY_ROOT
 from witness.tlog.note import format_note
 from witness.tlog.submission import MalformedSubmission, parse_add_checkpoint
 
 log = logging.getLogger(__name__)
+
+_EMPTY = Head(0, EMPTY_ROOT, 0)
 
 
 class Witness:
@@ -291,20 +294,29 @@ class Witness:
         # Our own re-encoding of what was understood, with the log's verified lines and no others.
         text = checkpoint.text()
         note = format_note(text, signatures)
-        if head is not None and contradicts(checkpoint, head):
+        start = log_state.start
+        if start is not None and contradicts(checkpoint, start):
             # SPEC tlog-witness: "the witness MAY log the request even if the checkpoint fails one of the
             # consistency checks above …, as it might be proof of log misbehavior." Whatever old size the
             # caller named, the log has signed both.
-            stored = self._store.cosigned_by_id(log_state.log_id)
-            if stored is not None and stored.head == head:
+            stored = self._stored_note(log_state, start)
+            if stored is not None:
                 request.contradiction = Contradiction(
-                    log_id=log_state.log_id, kind="root-mismatch", seen=timestamp, size=head.size,
-                    stored=stored.note, offered=note, proof=b"".join(submission.proof),
+                    log_id=log_state.log_id, kind="root-mismatch", seen=timestamp, size=start.size,
+                    stored=stored, offered=note, proof=b"".join(submission.proof),
                 )  # fmt: skip
-        judge(submission, head)
+        # A pinned start is judged as a head that was never cosigned: what is first cosigned extends it.
+        judge(submission, start)
         request.judged = (head, text, note)
         if self._desk is None:
             self._sign(request, timestamp)
+
+    def _stored_note(self, log_state: LogState, start: Head) -> bytes | None:
+        """The note of what the next checkpoint must extend, if it is still that."""
+        if log_state.head is None:
+            return self._store.pinned_note(log_state.log_id)
+        stored = self._store.cosigned_by_id(log_state.log_id)
+        return stored.note if stored is not None and stored.head == start else None
 
     def _sign(self, request: Request, timestamp: int) -> None:
         """Signs what was judged good; on a judge thread, or on a signer's where a key is in a device."""
@@ -412,7 +424,7 @@ class Witness:
                 # Somebody else moved the head: what was signed is thrown away.
                 head = result if isinstance(result, Head) else None
                 self.book.moved(request.log, head)
-                self._finish(request, self._count(StaleOldSize(head.size if head else 0)))
+                self._finish(request, self._count(StaleOldSize((head or request.log.pin or _EMPTY).size)))
         self._schedule()
 
     def _discard(self, batch: list[Request], error: BaseException) -> None:

@@ -56,6 +56,7 @@ class LogRecord:
         source: who added it: "cli", "list FILE", …
         added: POSIX seconds.
         change: number of the last change to this row or its keys; grows over the whole store.
+        pin: the checkpoint that the first contact must extend, as a head without a timestamp (0), or None.
     """
 
     log_id: int
@@ -70,6 +71,7 @@ class LogRecord:
     source: str
     added: int
     change: int
+    pin: Head | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,10 @@ class Store(Protocol):
 
     def cosigned_by_id(self, log_id: int) -> CosignedHead | None:
         """The latest cosigned checkpoint by its log's row."""
+        ...
+
+    def pinned_note(self, log_id: int) -> bytes | None:
+        """The signed checkpoint that a log's first contact must extend, if one is pinned."""
         ...
 
     def last_timestamp(self) -> int:

@@ -19,7 +19,7 @@ from witness.core.store import schema
 from witness.core.store.audit import Event, leave
 from witness.core.store.base import CosignedHead, Head, LogRecord, StoreError
 from witness.core.store.sqlite import connect, load_logs
-from witness.tlog.checkpoint import origin_hash
+from witness.tlog.checkpoint import Checkpoint, origin_hash
 from witness.tlog.note import SignatureType, VerifierKey
 from witness.tlog.signature import is_usable_key
 
@@ -149,6 +149,32 @@ class LogBook:
     def note(self, event: Event, now: int) -> None:
         """Leaves something for the record. Call it inside `transaction()`."""
         leave(self._connection, event, now)
+
+    def pin(self, origin: str, checkpoint: Checkpoint, note: bytes, *, source: str, now: int) -> None:
+        """Pins the checkpoint that a new log's first contact must extend. Call it in `add`'s transaction.
+
+        In the same transaction, so that no core knows the log without its pin.
+
+        Args:
+            origin: the log's.
+            checkpoint: its tree size is 1 or more.
+            note: the checkpoint as signed by the log, with verified lines only: evidence, if the log departs.
+            source: who pins it, for the record.
+            now: POSIX seconds.
+
+        Raises:
+            UnknownLog: there is no such log.
+            StoreError: it has been cosigned, or has a pin.
+        """
+        record, head = self.get(origin)
+        if head is not None or record.pin is not None:
+            raise StoreError(
+                f"{origin!r} has a start already", "a start is pinned when a log is added, and stays"
+            )
+        self._connection.execute(
+            "INSERT INTO pins (log_id, size, root, note, source, added) VALUES (?, ?, ?, ?, ?, ?)",
+            (record.log_id, checkpoint.size, checkpoint.root, note, source, now),
+        )
 
     def set_disabled(self, origin: str, *, disabled: bool) -> bool:
         """Switches a log off or on; False if it was so already. Call it inside `transaction()`.

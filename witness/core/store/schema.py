@@ -168,6 +168,27 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TRIGGER retired_stays BEFORE UPDATE ON generations WHEN OLD.state = 'retired'
     BEGIN SELECT RAISE(ABORT, 'a retired identity stays retired'); END;
     """,
+    """
+    CREATE TABLE pins (
+        log_id INTEGER PRIMARY KEY REFERENCES logs (id),
+        size INTEGER NOT NULL CHECK (size > 0),
+        root BLOB NOT NULL CHECK (length(root) = 32),
+        note BLOB NOT NULL,
+        source TEXT NOT NULL,
+        added INTEGER NOT NULL
+    ) STRICT;
+    CREATE TRIGGER pins_stay BEFORE DELETE ON pins
+    BEGIN SELECT RAISE(ABORT, 'a pinned start stays'); END;
+    CREATE TRIGGER pins_stand BEFORE UPDATE ON pins
+    BEGIN SELECT RAISE(ABORT, 'a pinned start stays as it is'); END;
+    CREATE TRIGGER pins_come_first BEFORE INSERT ON pins
+    WHEN EXISTS (SELECT 1 FROM heads WHERE log_id = NEW.log_id)
+    BEGIN SELECT RAISE(ABORT, 'a start is pinned before the first contact'); END;
+    CREATE TRIGGER heads_start_at_pins BEFORE INSERT ON heads
+    WHEN EXISTS (SELECT 1 FROM pins WHERE log_id = NEW.log_id
+        AND (NEW.size < size OR (NEW.size = size AND NEW.root <> root)))
+    BEGIN SELECT RAISE(ABORT, 'the first head extends the pinned start'); END;
+    """,
 )
 
 

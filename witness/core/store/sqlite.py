@@ -160,6 +160,12 @@ class SQLiteStore:
             ).fetchone()
         return CosignedHead(Head(*row[:3]), row[3], row[4]) if row else None
 
+    def pinned_note(self, log_id: int) -> bytes | None:
+        """The signed checkpoint that a log's first contact must extend, if one is pinned."""
+        with self._read_lock:
+            row = self._reader.execute("SELECT note FROM pins WHERE log_id = ?", (log_id,)).fetchone()
+        return row[0] if row else None
+
     def last_timestamp(self) -> int:
         """The largest timestamp of any head; 0 if there is none."""
         with self._read_lock:
@@ -261,18 +267,20 @@ def load_logs(
 ) -> Iterator[tuple[LogRecord, Head | None]]:
     """Logs that fit a condition on `l` (the logs table), with their keys and heads."""
     rows = connection.execute(
-        f"SELECT {_LOG_COLUMNS}, h.size, h.root, h.timestamp,"  # noqa: S608 - `where` is ours, values are bound
+        f"SELECT {_LOG_COLUMNS}, h.size, h.root, h.timestamp, p.size, p.root,"  # noqa: S608 - `where` is ours, values are bound
         " (SELECT group_concat(vkey, char(10)) FROM"
         "   (SELECT vkey FROM log_keys WHERE log_id = l.id ORDER BY id))"
-        f" FROM logs l LEFT JOIN heads h ON h.log_id = l.id WHERE {where}",
+        " FROM logs l LEFT JOIN heads h ON h.log_id = l.id LEFT JOIN pins p ON p.log_id = l.id"
+        f" WHERE {where}",
         parameters,
     )
     for row in rows:
         log_id, origin, disabled, feeder, url, interval, qpd, contact, source, added, change = row[:11]
-        size, root, timestamp, vkeys = row[11:]
+        size, root, timestamp, pinned_size, pinned_root, vkeys = row[11:]
         record = LogRecord(
             log_id=log_id, origin=origin, vkeys=tuple(vkeys.split("\n")) if vkeys else (),
             disabled=bool(disabled), feeder=feeder, url=url, interval=interval, qpd=qpd, contact=contact,
             source=source, added=added, change=change,
+            pin=Head(pinned_size, pinned_root, 0) if pinned_size is not None else None,
         )  # fmt: skip
         yield record, Head(size, root, timestamp) if size is not None else None
