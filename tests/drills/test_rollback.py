@@ -1,4 +1,4 @@
-"""Drills: a state that is older than what it has signed, with real processes; each is led out of by `recover`."""
+"""Drills: a state older than what it has signed, with real processes; each is led out of by `recover`."""
 
 from __future__ import annotations
 
@@ -269,9 +269,13 @@ def test_a_clone_with_the_same_record_does_not_start(layout: StateLayout, log: S
     with short_folder() as folder:
         shutil.copytree(layout.root, folder / "c")
         record = str(folder / "hw")
-        with running(layout, high_water=record):
-            with pytest.raises(AssertionError, match="two copies of one witness"):
-                running(StateLayout(folder / "c"), high_water=record).__enter__()
+        clone = StateLayout(folder / "c")
+        with (
+            running(layout, high_water=record),
+            pytest.raises(AssertionError, match="two copies of one witness"),
+            running(clone, high_water=record),
+        ):
+            pass
 
 
 def test_a_lost_record_stops_signing_until_every_log_is_brought_forward(

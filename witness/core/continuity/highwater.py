@@ -270,7 +270,7 @@ def _parse(data: bytes, key: MacKey) -> tuple[int, Marks, bytes, int, int]:
     mac, good, generation, first = b"", 0, 0, 0
     for number, line in enumerate(lines):
         given, text = line[:_MAC_HEX], line[_MAC_HEX + 1 :]
-        claimed = _mac_of(given)
+        claimed = _mac_of(given) if line[_MAC_HEX : _MAC_HEX + 1] == b" " else b""
         if not key.fits(claimed, mac, text):
             if 0 < number == len(lines) - 1:
                 break  # torn inside: as good as not written, and no more than cutting it off would do
