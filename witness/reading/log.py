@@ -34,7 +34,7 @@ class NotInLog(Exception):
 
 
 class LogReader:
-    """Reads one log. Keeps the 128 full tiles used last, 1 MiB.
+    """Reads one log. Keeps the 128 tiles used last, at most 1 MiB.
 
     Args:
         url: the log's prefix, with or without a final slash.
@@ -109,10 +109,11 @@ class LogReader:
 
     async def _tile(self, tile: Tile) -> bytes:
         full = tile.full()
-        kept = self._kept.get(full)
-        if kept is not None:
-            self._kept.move_to_end(full)
-            return kept[: tile.data_length]
+        for place in (full, tile):
+            kept = self._kept.get(place)
+            if kept is not None:
+                self._kept.move_to_end(place)
+                return kept[: tile.data_length]
         try:
             data = await self._fetch_tile(tile)
         except NotFound:
@@ -123,8 +124,7 @@ class LogReader:
             data = await self._fetch_tile(full)
             self._keep(full, data)
             return data[: tile.data_length]
-        if tile.is_full:
-            self._keep(tile, data)
+        self._keep(tile, data)
         return data
 
     def _keep(self, tile: Tile, data: bytes) -> None:
