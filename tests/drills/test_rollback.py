@@ -17,7 +17,14 @@ from tests.simulated_log import SimulatedKey, SimulatedLog
 from witness.core.continuity import recover
 from witness.core.continuity.settings import ContinuitySettings
 from witness.core.layout import StateLayout
-from witness.core.refusals import NotYetCosigned, SigningStopped, StaleOldSize, StateBehind, UnknownOrigin
+from witness.core.refusals import (
+    NotCompared,
+    NotYetCosigned,
+    SigningStopped,
+    StaleOldSize,
+    StateBehind,
+    UnknownOrigin,
+)
 from witness.core.store import schema
 from witness.core.store.alarms import Kind, standing
 from witness.core.store.desk import Desk
@@ -118,7 +125,7 @@ def test_a_database_an_hour_old_signs_nothing_and_is_brought_forward(
             head = recover.bring_forward(desk, behind, bodies(log, size, 4), NOW)
             assert head.size == log.size
             recover.settle_what_is_over(desk, NOW)
-        poll("it signs again", lambda: None if status(client).alarms else True)
+        poll("it signs again", lambda: status(client).ready or None)
         hashed = origin_hash(ORIGIN)
         assert client.ask(Verb.CHECKPOINT, hashed) == NotYetCosigned(hashed.hex())
         assert client.add_checkpoint(fork.add_checkpoint(4)) == StaleOldSize(log.size)
@@ -138,7 +145,14 @@ def test_an_alarm_outlives_the_process_and_cannot_be_settled_by_hand(
         with running(layout), SocketClient(layout.core_socket) as client:
             assert isinstance(client.add_checkpoint(log.add_checkpoint(4)), StateBehind)
     connection = sqlite3.connect(layout.database)
-    connection.execute("UPDATE alarms SET settled = 1")
+    with running(layout), SocketClient(layout.core_socket) as client:
+        connection.execute("UPDATE alarms SET settled = 1")
+        connection.commit()
+        for _ in range(300):  # while the core takes it in, too
+            assert isinstance(client.add_checkpoint(log.add_checkpoint(4)), (StateBehind, NotCompared))
+        poll("the alarm is back", lambda: status(client).alarms or None)
+        assert isinstance(client.add_checkpoint(log.add_checkpoint(4)), StateBehind)
+    connection.execute("UPDATE alarms SET settled = 1 WHERE settled IS NULL")
     connection.commit()
     connection.close()
     with running(layout), SocketClient(layout.core_socket) as client:
@@ -167,7 +181,7 @@ def test_a_lost_database_never_starts_at_zero(layout: StateLayout, log: Simulate
         with Desk(layout.database) as desk:
             (behind,) = recover.plan(desk).behind
             recover.bring_forward(desk, behind, bodies(log, size), NOW)
-        poll("it signs again", lambda: None if status(client).alarms else True)
+        poll("it signs again", lambda: status(client).ready or None)
         assert isinstance(client.add_checkpoint(log.add_checkpoint(log.size)), bytes)
 
 
@@ -220,7 +234,7 @@ def test_only_a_distributor_knows_better(layout: StateLayout, log: SimulatedLog,
         with Desk(layout.database) as desk:
             (behind,) = recover.plan(desk).behind
             recover.bring_forward(desk, behind, bodies(log, size, 4), NOW)
-        poll("it signs again", lambda: None if status(client).alarms else True)
+        poll("it signs again", lambda: status(client).ready or None)
         assert isinstance(client.add_checkpoint(log.add_checkpoint(log.size)), bytes)
 
 
@@ -296,7 +310,7 @@ def test_a_lost_record_stops_signing_until_every_log_is_brought_forward(
             (behind,) = recover.plan(desk).behind
             recover.bring_forward(desk, behind, bodies(log, 4), NOW)
             assert recover.settle_what_is_over(desk, NOW)
-        poll("it signs again", lambda: None if status(client).alarms else True)
+        poll("it signs again", lambda: status(client).ready or None)
         assert isinstance(client.add_checkpoint(log.add_checkpoint(7)), bytes)
     with running(layout), SocketClient(layout.core_socket) as client:
         assert status(client).ready

@@ -94,6 +94,7 @@ class Guard:
         self._rekeyed: set[str] = set()
         self._world = asyncio.Event()
         self._world_deadline = 0.0
+        self._settling = False
         self.warning = ""
         self._trouble = ""
         self._last_flush = self._last_remember = time.monotonic()
@@ -325,15 +326,20 @@ class Guard:
     async def _look_again(self) -> None:
         """Takes over what an operator did to alarms, log keys and the inbox."""
         before = self.alarms
-        self.alarms = await self._do(alarms.standing, self._desk)
+        after = await self._do(alarms.standing, self._desk)
+        settled = len(after) < len(before)
+        # From here on nothing is let through that the comparison below might still stop.
+        self._settling = self._settling or settled
+        self.alarms = after
         await self._judge_rekeyed()
         if await self._do(audit.waiting, self._desk):
             await self._record([])
-        gone = frozenset(each.kind for each in before) - frozenset(each.kind for each in self.alarms)
-        settled = len(self.alarms) < len(before)
-        if settled and not self._halting() and self._keys is not None:
+        if self._settling and not self._halting() and self._keys is not None:
+            gone = frozenset(each.kind for each in before) - frozenset(each.kind for each in after)
             await self._witness.refresh()  # what was brought forward
             await self._compare(accepted=gone)
+        self._settling = False
+        self._apply()
 
     def _halting(self) -> tuple[Alarm, ...]:
         return tuple(each for each in self.alarms if each.kind not in ONE_LOG)
@@ -341,6 +347,8 @@ class Guard:
     def _apply(self) -> None:
         """Sets what the witness signs by what stands now."""
         witness = self._witness
+        if self._settling:
+            return
         halting = self._halting()
         waiting = bool(self._world_deadline) and not self._world.is_set()
         halted: CoreError | None = None
