@@ -25,6 +25,7 @@ from witness.cli.strict_yaml import (
     whole,
     words,
 )
+from witness.core.lockdown.steps import Step
 from witness.front.settings import FrontSettings, InvalidSettings, parse_address
 from witness.tlog.note import is_key_name
 
@@ -135,6 +136,24 @@ class CoreConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LockdownConfig:
+    """What the two processes give up: a switch a step, by the names of `witness.core.lockdown.steps.Step`."""
+
+    core_user: str | None = text(None, check=_wrong_line)
+    front_user: str | None = text(None, check=_wrong_line)
+    own_user: bool = switch(True)
+    no_network: bool = switch(True)
+    limits: bool = switch(True)
+    locked_memory: bool = switch(True)
+    no_new_privileges: bool = switch(True)
+    not_dumpable: bool = switch(True)
+    no_new_code: bool = switch(True)
+    landlock: bool = switch(True)
+    seccomp: bool = switch(True)
+    require: tuple[str, ...] = words((), one_of=tuple(Step))
+
+
+@dataclass(frozen=True, slots=True)
 class FeedersConfig:
     """Polling logs that do not push. Times are seconds."""
 
@@ -215,6 +234,7 @@ class Config:
     path_prefix: str = text("", check=_wrong_prefix)
     keys: KeysConfig = section(KeysConfig)
     core: CoreConfig = section(CoreConfig)
+    lockdown: LockdownConfig = section(LockdownConfig)
     feeders: FeedersConfig = section(FeedersConfig)
     tile_cache: TileCacheConfig = section(TileCacheConfig)
     lists: tuple[ListConfig, ...] = sections(ListConfig)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import importlib
 import json
 import logging
 import os
@@ -29,6 +30,8 @@ from typing import Final
 import uvloop
 from prometheus_client import CollectorRegistry
 
+import distributor
+import feeders
 import witness
 from distributor.http import HttpTarget
 from distributor.http import open_session as open_distributors_session
@@ -44,10 +47,13 @@ from feeders.metrics import FeederMetrics
 from feeders.protocol import FeedLog
 from feeders.tools import Tools
 from witness.cli.front_settings import BadSettings, FrontProcessSettings
+from witness.core.lockdown import confinement
+from witness.core.lockdown.steps import RequirementUnmet
 from witness.core.refusals import CoreError
 from witness.core.wire import LogInfo
 from witness.front.client import CoreClient
-from witness.front.service import CannotListen, FrontService
+from witness.front.listeners import CannotListen
+from witness.front.service import FrontService
 from witness.tlog.checkpoint import origin_hash
 from witness.tlog.note import MalformedVKey, parse_vkey
 
@@ -55,6 +61,9 @@ RECONCILE_SECONDS: Final = 0.5
 """How often the core is asked which logs are new: what an operator adds is polled within a second."""
 CONNECT_SECONDS: Final = 10.0
 """How long readiness waits for the core, which was ready before we were started."""
+
+LATER: Final = ("stringprep",)
+"""Modules that the libraries import when they first need them."""
 
 _log = logging.getLogger("witness.front")
 
@@ -68,6 +77,8 @@ def main() -> int:
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    confinement.prepare(settings.lockdown)
+    _preload()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(settings))
@@ -79,14 +90,23 @@ def main() -> int:
     return 0
 
 
-def _foreseen(group: BaseExceptionGroup[Exception]) -> CannotListen | BadSettings | None:
+def _foreseen(
+    group: BaseExceptionGroup[Exception],
+) -> CannotListen | BadSettings | RequirementUnmet | None:
     """The one error that can be foreseen, if it is the only one that the task groups gathered."""
     found: BaseException = group
     while isinstance(found, BaseExceptionGroup):
         if len(found.exceptions) != 1:
             return None
         found = found.exceptions[0]
-    return found if isinstance(found, (CannotListen, BadSettings)) else None
+    return found if isinstance(found, (CannotListen, BadSettings, RequirementUnmet)) else None
+
+
+def _preload() -> None:
+    """Loads what would be imported later: by then the process may not read where that is."""
+    "host".encode("idna")
+    for module in LATER:
+        importlib.import_module(module)
 
 
 async def _run(settings: FrontProcessSettings) -> None:
@@ -109,6 +129,13 @@ async def _run(settings: FrontProcessSettings) -> None:
                 registry,
                 feeder_states=pool.states if pool is not None else dict,
                 publisher_states=publisher.states if publisher is not None else tuple,
+                lockdown=lambda: steps,
+            )
+            # Everything is open, no thread runs, and no byte from outside has been read.
+            service.bind()
+            state = Path(settings.front.core_socket).parent
+            steps = confinement.confine(
+                settings.lockdown, state, writes=settings.writes, packages=_packages()
             )
             async with asyncio.TaskGroup() as chores:
                 tasks = [chores.create_task(_announce(service, core), name="announcement")]
@@ -126,6 +153,11 @@ async def _run(settings: FrontProcessSettings) -> None:
                 for task in tasks:
                     task.cancel()
         await core.close()
+
+
+def _packages() -> list[Path]:
+    """The folders that our own packages are in."""
+    return [Path(path) for package in (witness, feeders, distributor) for path in package.__path__]
 
 
 async def _on(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
@@ -256,6 +288,8 @@ async def _publishing(settings: FrontProcessSettings, core: CoreClient) -> Async
 
 
 def _hint(error: BaseException) -> str:
+    if isinstance(error, RequirementUnmet):
+        return error.hint
     cause = error.__cause__
     if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
         return (

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from witness.core.lockdown.steps import LockdownSettings
 from witness.front.settings import FrontSettings
 
 
@@ -44,6 +46,7 @@ class FrontProcessSettings:
         feeders: polling.
         distributors: where cosigned checkpoints are put.
         static_dir: the folder of the static publisher, or None.
+        lockdown: what this process gives up.
         log_level: DEBUG, INFO, WARNING or ERROR.
     """
 
@@ -51,7 +54,14 @@ class FrontProcessSettings:
     feeders: FeederSettings
     distributors: tuple[DistributorSettings, ...] = ()
     static_dir: str | None = None
+    lockdown: LockdownSettings = field(default_factory=LockdownSettings)
     log_level: str = "INFO"
+
+    @property
+    def writes(self) -> tuple[Path, ...]:
+        """The folders that this process writes."""
+        folders = (self.static_dir, self.feeders.cache_dir)
+        return tuple(Path(folder) for folder in folders if folder is not None)
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -60,6 +70,7 @@ class FrontProcessSettings:
             "feeders": dataclasses.asdict(self.feeders),
             "distributors": [dataclasses.asdict(each) for each in self.distributors],
             "static_dir": self.static_dir,
+            "lockdown": dataclasses.asdict(self.lockdown),
             "log_level": self.log_level,
         }
         return json.dumps(fields)
@@ -76,6 +87,7 @@ class FrontProcessSettings:
             fields["front"] = FrontSettings.from_json(fields["front"])
             fields["feeders"] = FeederSettings(**fields["feeders"])
             fields["distributors"] = tuple(DistributorSettings(**each) for each in fields["distributors"])
+            fields["lockdown"] = LockdownSettings.from_fields(fields["lockdown"])
             return cls(**fields)
         except (ValueError, TypeError, KeyError) as error:
             raise BadSettings(f"not the front's settings: {error}") from error

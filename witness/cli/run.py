@@ -16,12 +16,14 @@ from witness.cli.config import Config, beside
 from witness.cli.errors import Failure, WrongUsage, say_error, say_warning
 from witness.cli.front_settings import DistributorSettings, FeederSettings, FrontProcessSettings
 from witness.cli.list_schedule import pull_on_schedule
+from witness.cli.lockdown import Lockdowns, hide_supervisor, lockdowns
 from witness.cli.running import ask_status
 from witness.cli.state import check_path, existing, pass_layout, read_config
 from witness.cli.supervisor import GaveUp, Program, StartFailed, python, supervise
 from witness.core.keystore import keyring
 from witness.core.keystore.softkey import algorithm_of
 from witness.core.layout import StateLayout
+from witness.core.lockdown.steps import LockdownSettings
 from witness.core.refusals import CoreError
 from witness.core.settings import CoreSettings
 from witness.core.store.logs import LogBook
@@ -42,11 +44,15 @@ def run(layout: StateLayout, listen: str | None) -> None:
         except InvalidSettings as error:
             raise WrongUsage(str(error)) from error
     _check_state(layout, config)
-    core = Program("core", python("witness.core"), core_settings(layout, config).to_json(), os.environ)
+    hide_supervisor(config.lockdown)
+    locked = lockdowns(layout, config.lockdown)
+    core = Program(
+        "core", python("witness.core"), core_settings(layout, config, locked).to_json(), os.environ
+    )
     front = Program(
         "front",
         python("witness.cli.front_process"),
-        front_settings(layout, config, listen).to_json(),
+        front_settings(layout, config, listen, locked.front).to_json(),
         _front_environ(config, os.environ),
     )
 
@@ -66,12 +72,15 @@ def run(layout: StateLayout, listen: str | None) -> None:
         raise Failure(error.reason, error.hint) from error
     except GaveUp as error:
         raise Failure(str(error), "its last lines above say why") from error
+    # A front with a user of its own could not; and only once ours ran, for it may be another witness's.
+    layout.front_socket.unlink(missing_ok=True)
     if not clean:
         raise Failure("the witness did not end in time and was killed; its state is whole")
 
 
-def core_settings(layout: StateLayout, config: Config) -> CoreSettings:
+def core_settings(layout: StateLayout, config: Config, locked: Lockdowns | None = None) -> CoreSettings:
     """What the core is told."""
+    locked = locked or Lockdowns()
     keys, core = config.keys, config.core
     file = keys.passphrase_file
     return CoreSettings(
@@ -83,11 +92,16 @@ def core_settings(layout: StateLayout, config: Config) -> CoreSettings:
         passphrase_file=str(beside(layout.config, file)) if file is not None else None,
         wait_for_unlock=keys.wait_for_unlock,
         key_deadline=keys.deadline,
+        front_uids=(locked.front.account.uid,) if locked.front.account is not None else (),
+        front_account=locked.front.account,
+        lockdown=locked.core,
         log_level=config.log.level,
     )
 
 
-def front_settings(layout: StateLayout, config: Config, listen: str | None) -> FrontProcessSettings:
+def front_settings(
+    layout: StateLayout, config: Config, listen: str | None, locked: LockdownSettings | None = None
+) -> FrontProcessSettings:
     """What the front is told; `listen` overrides the configuration's."""
     about = config.about
     feeders, tiles = config.feeders, config.tile_cache
@@ -123,6 +137,7 @@ def front_settings(layout: StateLayout, config: Config, listen: str | None) -> F
         ),
         distributors=tuple(DistributorSettings(each.url, each.name) for each in config.distributors),
         static_dir=str(beside(layout.config, static)) if static is not None else None,
+        lockdown=locked or LockdownSettings(),
         log_level=config.log.level,
     )
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import click
@@ -132,6 +132,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
 def _core_lines(core: dict[str, Any]) -> Iterator[str]:
     up = max(0, int(time.time() - core["started"]))
     yield f"core      process {core['pid']}, up {_duration(up)}, version {core['version']}"
+    yield from _lockdown_lines("core", core["lockdown"])
     for key in core["keys"]:
         detail = f" ({key['detail']})" if key["detail"] else ""
         yield f"key       {_short(key['vkey'])} {key['algorithm']} {key['state']}{detail}"
@@ -146,6 +147,7 @@ def _front_lines(front: dict[str, Any]) -> Iterator[str]:
     process = front.get("front") or {}
     listening = ", ".join(process.get("listening") or ())
     yield f"front     process {process.get('pid')}, {listening}"
+    yield from _lockdown_lines("front", process.get("lockdown") or ())
     feeders = front.get("feeders") or {}
     if feeders:
         counts = Counter(str(state.get("status")) for state in feeders.values())
@@ -161,6 +163,19 @@ def _front_lines(front: dict[str, Any]) -> Iterator[str]:
             f"publisher {one_line(target['name'])}: {target['published']} published,"
             f" {target['pending']} waiting, {target['rejected']} rejected{trouble}"
         )
+
+
+def _lockdown_lines(process: str, steps: Iterable[Mapping[str, str]]) -> Iterator[str]:
+    """What a process has given up, in one line, and what it has not, each with its reason."""
+    states: dict[str, list[str]] = {}
+    for step in steps:
+        states.setdefault(step["state"], []).append(step["name"])
+    if states:
+        told = "; ".join(f"{state}: {', '.join(names)}" for state, names in states.items())
+        yield f"lockdown  {process} {told}"
+    for step in steps:
+        if step["state"] == "unavailable":
+            yield f"          {process} {step['name']}: {one_line(step['detail'])}"
 
 
 def _short(vkey: str) -> str:

@@ -123,22 +123,27 @@ def refuse_new_code() -> None:
         raise
 
 
-def drop_capabilities(*, keep: int | None = None) -> None:
-    """Gives up all capabilities, in the bounding set too where allowed, but for one to `keep`.
-
-    Raises:
-        OSError: the kernel refuses.
-    """
+def bound_capabilities() -> None:
+    """Empties the bounding set, out of which even a set-user-ID program gets nothing more; root's to do."""
     for capability in range(64):
         try:
             present = _prctl(_PR_CAPBSET_READ, capability)
         except OSError:
-            break  # past the last one that this kernel knows
-        if present and capability != keep:
+            return  # past the last one that this kernel knows
+        if present:
             try:
                 _prctl(_PR_CAPBSET_DROP, capability)
             except PermissionError:  # without CAP_SETPCAP; no_new_privs holds in its place
-                break
+                return
+
+
+def drop_capabilities(*, keep: int | None = None) -> None:
+    """Gives up all capabilities but for one to `keep`.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    bound_capabilities()
     try:
         _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     except OSError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from witness.core.layout import StateLayout
+from witness.core.lockdown import kernel
 from witness.core.lockdown.kernel import NotHere
 from witness.core.lockdown.steps import Account
 
@@ -173,6 +174,7 @@ def become(who: Account) -> None:
     Raises:
         OSError: not allowed here.
     """
+    kernel.bound_capabilities()
     os.setgroups([])
     os.setresgid(who.gid, who.gid, who.gid)
     os.setresuid(who.uid, who.uid, who.uid)
