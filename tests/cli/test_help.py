@@ -43,6 +43,10 @@ def test_the_commands_are_those_of_the_contract():
         "keys list",
         "status",
         "probe",
+        "bundle",
+        "bundle make",
+        "bundle convert",
+        "monitor",
     }
 
 

@@ -24,6 +24,8 @@ _COMMANDS: Final = {
     "status": "witness.cli.status",
     "probe": "witness.cli.probe",
     "verify": "witness.cli.verify",
+    "bundle": "witness.cli.bundle",
+    "monitor": "witness.cli.monitor",
 }
 """Every command and the module that has it under the same name, in the order of the help."""
 
