@@ -202,9 +202,9 @@ def test_every_bit_of_sigstore_bundles(testdata: Path, file: str) -> None:
 
 
 @st.composite
-def mangled(draw: st.DrawFn) -> tuple[bytes, Options]:
+def mangled(draw: st.DrawFn, of: tuple[Good, ...] = tuple(MADE)) -> tuple[bytes, Options]:
     """A good bundle with stretches of it deleted, repeated, swapped or replaced, some by another's."""
-    good = draw(st.sampled_from(MADE))
+    good = draw(st.sampled_from(of))
     data = good.data
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(data)))
@@ -232,6 +232,25 @@ def test_a_report_or_malformed_bundle(case: tuple[bytes, Options]) -> None:
     except MalformedBundle:
         return
     assert report.checks
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("good", MADE, ids=lambda good: good.name)
+def test_fuzz(good: Good) -> None:
+    """The fuzz target of a format."""
+
+    @settings(max_examples=3_000, deadline=None)
+    @given(mangled((good,)))
+    def target(case: tuple[bytes, Options]) -> None:
+        data, options = case
+        try:
+            report = verify(data, options)
+        except MalformedBundle:
+            return
+        if report.verified:
+            assert covered(data) == covered(good.data)
+
+    target()
 
 
 json_values = st.recursive(
