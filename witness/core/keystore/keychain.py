@@ -158,6 +158,11 @@ class Keychain:
         for device in self._devices.values():
             device.join()
 
+    @property
+    def host_pid(self) -> int:
+        """The device host's process ID; 0 where there is none."""
+        return self._host.pid if self._host is not None else 0
+
     # --- a Keystore's ---------------------------------------------------------------------------------------
 
     def signers(self) -> tuple[Signer, ...]:
