@@ -40,7 +40,6 @@ from witness.tlog.note import (
     parse_note,
     parse_vkey,
 )
-from witness.tlog.proof import MAX_PROOF_HASHES
 from witness.tlog.signature import InvalidNoteSignature, verify_note
 
 FORMAT: Final = "evidence"
@@ -50,6 +49,8 @@ FORK: Final = "fork-with-proof"
 
 _NAMES: Final = ("format", "kind", "vkeys", "notes", "contained_root", "proof")
 _MAX_KEYS: Final = 16
+_MAX_HASHES: Final = 64
+"""A consistency proof has one hash more than an inclusion proof where the old tree is no whole subtree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +239,6 @@ def _parse(members: dict[str, Any]) -> Evidence:
         raise MalformedJson("an unknown kind")
     root = decode(members.get("contained_root"), "contained_root")
     proof = tuple([decode(each, "a hash of proof") for each in list_of(members, "proof")])
-    if len(proof) > MAX_PROOF_HASHES or any(len(each) != HASH_SIZE for each in (root, *proof)):
-        raise MalformedJson(f"not at most {MAX_PROOF_HASHES} hashes of {HASH_SIZE} bytes")
+    if len(proof) > _MAX_HASHES or any(len(each) != HASH_SIZE for each in (root, *proof)):
+        raise MalformedJson(f"not at most {_MAX_HASHES} hashes of {HASH_SIZE} bytes")
     return Evidence(kind, keys, (first, second), root, proof)
