@@ -38,11 +38,13 @@ class GoPrograms:
     Args:
         go: path of the go command.
         cache: folder for the executables; survives the session.
+        module: the folder of the go.mod that pins them.
     """
 
-    def __init__(self, go: str, cache: Path) -> None:
+    def __init__(self, go: str, cache: Path, module: Path = HERE) -> None:
         self._go = go
         self._cache = cache
+        self._module = module
         self._environment = os.environ | {
             "CGO_ENABLED": "0",
             "GOWORK": "off",
@@ -66,7 +68,7 @@ class GoPrograms:
             built = Path(scratch) / "program"
             outcome = subprocess.run(
                 [self._go, "build", "-o", str(built), package if "/" in package else f"./{package}"],
-                cwd=HERE,
+                cwd=self._module,
                 env=self._environment,
                 check=False,
                 capture_output=True,
@@ -103,8 +105,8 @@ class GoPrograms:
 
     def _digest(self, package: str) -> str:
         digest = hashlib.sha256(f"{self._version}\n{package}\n".encode())
-        sources = [] if "/" in package else sorted((HERE / package).glob("*.go"))
-        for source in (HERE / "go.mod", HERE / "go.sum", *sources):
+        sources = [] if "/" in package else sorted((self._module / package).glob("*.go"))
+        for source in (self._module / "go.mod", self._module / "go.sum", *sources):
             digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
         return digest.hexdigest()[:16]
 
