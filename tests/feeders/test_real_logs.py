@@ -13,10 +13,11 @@ from feeders.kinds import make_source
 from feeders.poll import FeedLog, LogPoller, Status
 from feeders.tools import Tools
 from tests.feeders.world import Clock, JudgingCore, source_of
-from tests.simulated_log_server import FolderServer
+from tests.simulated_log import SimulatedKey
+from tests.simulated_log_server import FolderServer, LoopbackServer
 from witness.tlog import merkle
 from witness.tlog.checkpoint import Checkpoint, parse_checkpoint
-from witness.tlog.note import parse_note, parse_vkey
+from witness.tlog.note import SignatureType, format_note, parse_note, parse_vkey
 from witness.tlog.signature import verify_note
 
 if TYPE_CHECKING:
@@ -149,3 +150,56 @@ async def test_serverless_log_is_followed_from_any_size(testdata: Path, fetch: H
         await polled.poll()
         assert (polled.state.status, polled.state.size) == (Status.CURRENT, 15)
         assert [submission.old_size for submission in core.submissions] == ([0, size] if size < 15 else [0])
+
+
+async def test_real_checkpoints_of_static_ct_logs(testdata: Path, fetch: HttpFetch) -> None:
+    """Each one with a signature of type 0x05 whose key is known is taken, and cosigned as a first contact."""
+    known = json.loads((testdata / "checkpoints/all-known-keys.json").read_text())
+    taken = set()
+    for entry in json.loads((testdata / "checkpoints/index.json").read_text()):
+        keys = [f"{each['name']}+{each['key_id']}" for each in entry["signatures"] if each["type"] == 5]
+        vkeys = tuple(parse_vkey(known[key]["vkey"]) for key in keys if key in known)
+        if not vkeys:
+            continue
+        note = (testdata / "checkpoints" / entry["file"]).read_bytes()
+        async with LoopbackServer({"checkpoint": note}.get) as server:
+            core = JudgingCore()
+            polled = poller(FeedLog(entry["origin"], vkeys, "static-ct", server.base, 30), fetch, core)
+            await polled.poll()
+            assert polled.state.status is Status.CURRENT, polled.state.last_error
+            assert core.heads[entry["origin"]][0] == entry["size"]
+            taken.add(entry["origin"])
+    assert len(taken) >= 3
+
+
+async def test_real_tiles_of_a_static_ct_log(testdata: Path, fetch: HttpFetch) -> None:
+    """Sunlight's own tiles of its first 1,024 entries; the level above and the checkpoints are made here."""
+    folder = testdata / "logs/static-ct/sunlight-navigli2025h2/tile/0"
+    tree = merkle.MemoryTree()
+    leaves = b"".join((folder / f"00{n}").read_bytes() for n in range(4))
+    for start in range(0, len(leaves), 32):
+        tree.append_hash(leaves[start : start + 32])
+    assert tree.size == 1024
+    assert (folder / "003.p/10").read_bytes() == leaves[768 * 32 : 778 * 32]
+    key = SimulatedKey("navigli2025h2.example", SignatureType.RFC6962)
+    head = [778]
+
+    def serve(path: str) -> bytes | None:
+        if path == "checkpoint":
+            checkpoint = Checkpoint(key.name, head[0], tree.root(head[0]))
+            return format_note(checkpoint.text(), [key.sign(checkpoint)])
+        if path.startswith("tile/1/000.p/"):
+            return b"".join(tree.node(8, n) for n in range(int(path.rpartition("/")[2])))
+        file = folder.parent.parent / path
+        return file.read_bytes() if file.is_file() else None
+
+    async with LoopbackServer(serve) as server:
+        core = JudgingCore()
+        polled = poller(FeedLog(key.name, (key.vkey,), "static-ct", server.base, 30), fetch, core)
+        for old in (700, 778):
+            core.heads[key.name] = (old, tree.root(old))
+            head[0] = 778 if old < 778 else 1024
+            assert await polled.poll() is Status.CURRENT, polled.state.last_error
+            assert core.heads[key.name] == (head[0], tree.root(head[0]))
+        assert "tile/0/003.p/10" in server.requests
+        assert server.requests[-2:] == ["checkpoint", "tile/0/003"]  # the edge at 778 was known
