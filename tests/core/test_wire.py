@@ -155,13 +155,9 @@ JSON = st.recursive(
 DECODERS: list[Callable[[bytes], object]] = [
     decode_status, decode_logs, decode_changes, decode_cursor, decode_since
 ]  # fmt: skip
-HOSTILE = [
-    b"[" * 100_000,
-    b'{"a":' * 50_000,
-    b"\xff\xfe",
-    b"1" * 5000,
-    b'{"sequence": 1' + b"0" * 5000 + b"}",
-]
+UTF_16 = '{"epoch": "x", "sequence": 1}'.encode("utf-16-be")
+LONG = b'{"sequence": 1' + b"0" * 5000 + b"}"
+HOSTILE = [b"[" * 100_000, b'{"a":' * 50_000, b"\xff\xfe", b"1" * 5000, LONG, UTF_16, b"\x00l"]
 
 
 @pytest.mark.parametrize("decode", DECODERS)

@@ -268,7 +268,7 @@ def encode_error(error: CoreError) -> bytes:
 def decode_error(payload: bytes) -> CoreError:
     """The error that `encode_error` wrote; an unknown one becomes `InternalError`."""
     try:
-        code, facts = json.loads(payload)
+        code, facts = json.loads(payload.decode())
         return BY_CODE[code](**facts)
     except (ValueError, KeyError, TypeError, RecursionError):
         return InternalError()
@@ -359,7 +359,8 @@ def decode_cursor(payload: bytes) -> Cursor | None:
 
 def _fields(payload: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(payload)
+        # Decoded here: json would guess UTF-16 and load its codec, which a locked-down core may not.
+        value = json.loads(payload.decode())
     except (ValueError, RecursionError) as error:
         raise WireError(f"not JSON: {error}") from error
     if not isinstance(value, dict):
