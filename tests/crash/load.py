@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from tests.core.processes import SocketClient
 from tests.crash.promise import Ledger
@@ -12,6 +14,20 @@ from tests.simulated_log import SimulatedLog
 from witness.core.refusals import CoreError, RootMismatch, StaleOldSize
 from witness.core.wire import Verb
 from witness.tlog.checkpoint import origin_hash
+
+
+class Failed(Protocol):
+    """A client that may have met what must never be."""
+
+    failure: BaseException | None
+
+
+def enough(ledger: Ledger, wanted: int, clients: Sequence[Failed]) -> bool | None:
+    """For polling: whether so many answers have been seen. What a client met is raised at once."""
+    for client in clients:
+        if client.failure is not None:
+            raise client.failure
+    return ledger.answers >= wanted or None
 
 
 class Story:

@@ -5,7 +5,7 @@ A bug in the core would show as `InternalError`, as a traceback in its log, or a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -29,7 +29,11 @@ ORIGINS = [f"fuzz.example/{int(kind)}" for kind in KINDS]
 LOGS = [SimulatedLog(o, size=9, keys=[SimulatedKey(o, kind)]) for o, kind in zip(ORIGINS, KINDS, strict=True)]
 GOOD = [log.add_checkpoint(old) for log in LOGS for old in (0, 5, 9)]
 SUBTREES = [log.sign_subtree(4, 8, log.checkpoint()) for log in LOGS]
-DEEP = [b"[" * 50_000, b'{"epoch":' * 9000, b"9" * 5000, b'{"epoch": "x", "sequence": -1}']
+READERS: dict[int, Callable[[bytes], object]] = {
+    Verb.STATUS: decode_status, Verb.LOGS: decode_logs, Verb.CHANGES: decode_changes
+}  # fmt: skip
+WIDE = '{"epoch": "x", "sequence": 1}'.encode("utf-16-be")
+DEEP = [WIDE, b"\x00l", b"[" * 50_000, b'{"epoch":' * 9000, b"9" * 5000, b'{"epoch": "x", "sequence": -1}']
 
 bodies = st.one_of(
     st.sampled_from(GOOD + SUBTREES).flatmap(mutations),
@@ -63,10 +67,8 @@ class Door:
             self.ledger.served(answer)
         elif verb == Verb.SIGN_SUBTREE:
             assert answer.startswith("— ".encode())
-        else:
-            {Verb.STATUS: decode_status, Verb.LOGS: decode_logs, Verb.CHANGES: decode_changes}[Verb(verb)](
-                answer
-            )
+        elif verb in READERS:
+            READERS[verb](answer)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.core.processes import CoreProcess, poll, short_folder
 from tests.core.state import make_state, trust
-from tests.crash.load import Loader, Story
+from tests.crash.load import Loader, Story, enough
 from tests.crash.promise import Ledger
 from witness.core.keystore import softkey
 
@@ -38,7 +38,7 @@ def run_campaign(kills: int, seed: int, *, size: int = 400, **settings: int) -> 
                     loader.start()
                 # The moment: after some answers, at any point of whatever comes next.
                 wanted = before + choose.randint(0, 120)
-                poll("answers", lambda want=wanted: ledger.answers >= want or None)
+                poll("answers", lambda want=wanted, of=loaders: enough(ledger, want, of))
                 threading.Event().wait(choose.random() * 0.02)
                 core.kill()
             for loader in loaders:

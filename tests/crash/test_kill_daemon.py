@@ -20,7 +20,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.core.processes import clean_environ, poll, short_folder
 from tests.core.state import NAME, make_state, trust
-from tests.crash.load import Story
+from tests.crash.load import Story, enough
 from tests.crash.promise import Ledger
 from witness.core.keystore import softkey
 from witness.core.layout import StateLayout
@@ -141,7 +141,9 @@ def run_campaign(runs: int, seed: int, *, size: int = 400) -> Ledger:
                     wanted = ledger.answers + choose.randint(5, 40)
                     poll(
                         f"answers of run {run} before the {victim} is killed",
-                        lambda want=wanted: ledger.answers >= want or supervisor.poll() is not None or None,
+                        lambda want=wanted, of=loaders: (
+                            supervisor.poll() is not None or enough(ledger, want, of)
+                        ),
                     )
                     assert supervisor.poll() is None, output.read_text()[-3000:]
                     pid = poll(f"a {victim}", lambda name=victim: children(supervisor.pid).get(name))
@@ -149,7 +151,7 @@ def run_campaign(runs: int, seed: int, *, size: int = 400) -> Ledger:
                     poll(f"the end of the {victim}", lambda dead=pid: gone(dead) or None)
                     ledger.check_state(layout.database)
                 wanted = ledger.answers + 10
-                poll("answers after all that", lambda want=wanted: ledger.answers >= want or None)
+                poll("answers after all that", lambda want=wanted, of=loaders: enough(ledger, want, of))
                 left = children(supervisor.pid)
                 assert set(left) == {"core", "front"}
                 supervisor.kill()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -281,20 +281,23 @@ class WitnessMachine(RuleBasedStateMachine):
         self._restart()
 
 
-def bounded(examples: int, count: int) -> settings:
+def bounded(examples: int, count: int, *, shrink: bool) -> settings:
+    """Shrinking starts processes for minutes: it is for whoever has the time."""
+    phases = [Phase.explicit, Phase.reuse, Phase.generate] + [Phase.shrink] * shrink
     return settings(
         max_examples=examples,
         stateful_step_count=count,
         deadline=None,
+        phases=phases,
         suppress_health_check=list(HealthCheck),
     )
 
 
 @pytest.mark.slow
 def test_machine() -> None:
-    run_state_machine_as_test(WitnessMachine, settings=bounded(10, 25))
+    run_state_machine_as_test(WitnessMachine, settings=bounded(10, 25, shrink=False))
 
 
 @pytest.mark.campaign
 def test_machine_for_long() -> None:
-    run_state_machine_as_test(WitnessMachine, settings=bounded(300, 60))
+    run_state_machine_as_test(WitnessMachine, settings=bounded(300, 60, shrink=True))

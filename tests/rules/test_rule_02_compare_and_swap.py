@@ -119,6 +119,18 @@ def test_the_root_is_compared_and_not_the_size_alone(tmp_path: Path) -> None:
     store.close()
 
 
+def test_the_size_is_compared_and_not_the_root_alone(tmp_path: Path) -> None:
+    """No honest tree has one root at two sizes; the swap does not rest on that."""
+    log = SimulatedLog("rule.example/2", size=5)
+    layout = state(tmp_path, log)
+    store = SQLiteStore(layout.database)
+    assert store.advance([Advance(1, None, theirs(log))]) == [True]
+    judged = Head(4, log.root(), START)
+    log.append(3)
+    assert store.advance([Advance(1, judged, theirs(log))]) == [False]
+    store.close()
+
+
 async def test_a_batch_with_one_lost_race_commits_the_others(tmp_path: Path) -> None:
     logs = [SimulatedLog(f"rule.example/{n}", size=5) for n in range(5)]
     layout = state(tmp_path, *logs)

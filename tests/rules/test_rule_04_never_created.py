@@ -22,7 +22,7 @@ from tests.core.state import NAME, START, make_state, trust
 from tests.simulated_log import SimulatedLog
 from witness.core.layout import StateLayout
 from witness.core.store import schema
-from witness.core.store.base import MissingStore, UnknownSchema
+from witness.core.store.base import MissingStore, StoreError, UnknownSchema
 from witness.core.store.logs import LogBook
 from witness.core.store.sqlite import SQLiteStore, connect
 
@@ -109,6 +109,13 @@ def test_init_does_not_replace_what_is_there(layout: StateLayout) -> None:
     assert ran.returncode != 0
     assert "error:" in ran.stderr
     assert (layout.database.read_bytes(), layout.softkey.read_bytes()) == before
+
+
+def test_creation_is_for_an_empty_place(layout: StateLayout) -> None:
+    before = layout.database.read_bytes()
+    with pytest.raises(StoreError, match="exists already"):
+        schema.create(layout.database, name=NAME, identity="another", now=START)
+    assert layout.database.read_bytes() == before
 
 
 def test_a_fresh_database_beside_old_keys_is_refused(layout: StateLayout, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ The guard: `parse_add_checkpoint` and `parse_sign_subtree` (witness/tlog/submiss
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,17 @@ def test_another_form_of_the_same_meaning_is_refused(old: bytes, new: bytes) -> 
     assert old in GOOD
     with pytest.raises(MalformedSubmission):
         parse_add_checkpoint(GOOD.replace(old, new, 1))
+
+
+def test_unused_bits_of_a_hash_are_zero() -> None:
+    """Base64 that decodes to the same 32 bytes in another way is another body, and refused."""
+    line = GOOD.split(b"\n")[1]
+    alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    for extra in (1, 2, 3):
+        twin = line[:42] + bytes([alphabet[alphabet.index(line[42]) + extra]]) + b"="
+        assert base64.b64decode(twin) == base64.b64decode(line)
+        with pytest.raises(MalformedSubmission):
+            parse_add_checkpoint(GOOD.replace(line, twin, 1))
 
 
 async def test_no_bytes_get_more_than_a_value_or_a_refusal_out_of_the_core(tmp_path: Path) -> None:

@@ -104,6 +104,10 @@ LOG = SimulatedLog(ORIGIN, size=9)
 FORK = LOG.fork(4)
 FORK.append(5)
 STRANGER = SimulatedKey("stranger.example")
+LONGER = LOG.fork(9)  # it extends the log, and the log's operator has not signed it
+LONGER.append(3)
+FORGED = LONGER.fork(12)
+FORGED.sign_wrongly = True
 
 
 def _checkpoint_bodies() -> st.SearchStrategy[bytes]:
@@ -112,7 +116,7 @@ def _checkpoint_bodies() -> st.SearchStrategy[bytes]:
     chosen = st.binary(max_size=40).map(
         lambda data: LOG.add_checkpoint(0).replace(b"\n9\n", b"\n9\n" + base64.b64encode(data) + b"\n", 1)
     )
-    unsigned = st.integers(0, 9).map(lambda n: LOG.add_checkpoint(0, n, keys=[STRANGER]))
+    unsigned = st.sampled_from([LONGER.add_checkpoint(9, keys=[STRANGER]), FORGED.add_checkpoint(9)])
     return st.one_of(honest, chosen, unsigned, mutations(LOG.add_checkpoint(0)), st.binary(max_size=100))
 
 
@@ -120,7 +124,7 @@ def _subtree_bodies(note: bytes) -> st.SearchStrategy[bytes]:
     ranges = st.tuples(st.integers(0, 9), st.integers(0, 9)).filter(lambda r: r[0] < r[1])
     good = ranges.filter(lambda r: merkle.is_valid_subtree(*r)).map(lambda r: LOG.sign_subtree(*r, note))
     forged = ranges.filter(lambda r: merkle.is_valid_subtree(*r)).map(lambda r: FORK.sign_subtree(*r, note))
-    unsigned = st.just(LOG.sign_subtree(0, 8, LOG.checkpoint()))
+    unsigned = st.sampled_from([LONGER, FORK]).map(lambda tale: tale.sign_subtree(0, 8, tale.checkpoint()))
     return st.one_of(good, forged, unsigned, mutations(LOG.sign_subtree(0, 8, note)), st.binary(max_size=100))
 
 
