@@ -148,6 +148,10 @@ class FeederPool:
             for origin in self._wanted
         }
 
+    def count(self) -> int:
+        """How many logs are wanted."""
+        return len(self._wanted)
+
     def counts(self) -> Counter[Status]:
         """How many logs have which status; may be called from another thread."""
         return Counter(feeder.state.status for feeder in list(self._feeders.values()))

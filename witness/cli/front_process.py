@@ -46,6 +46,7 @@ from feeders.loop import FeederPool, LoopSettings
 from feeders.metrics import FeederMetrics
 from feeders.protocol import FeedLog
 from feeders.tools import Tools
+from witness.cli.collector import set_aside_what_stays
 from witness.cli.front_settings import BadSettings, FrontProcessSettings
 from witness.core.lockdown import confinement
 from witness.core.lockdown.steps import RequirementUnmet
@@ -146,6 +147,7 @@ async def _run(settings: FrontProcessSettings) -> None:
                     feeding = [
                         chores.create_task(pool.run(), name="feeders"),
                         chores.create_task(_reconcile(core, pool, settings), name="reconcile"),
+                        chores.create_task(set_aside_what_stays(pool.count), name="garbage collector"),
                     ]
                 chores.create_task(_on(stop, feeding), name="end of feeding")
                 await service.run(stop)
