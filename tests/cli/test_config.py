@@ -213,7 +213,7 @@ def test_run_tells_a_fault_in_one_line_and_starts_nothing(tmp_path):
     assert outcome.error() == (
         f"error: {state}/witness.yaml, line 2: listenn: unknown key; known here: "
         "name, listen, operator_listen, path_prefix, keys, core, lockdown, feeders, tile_cache, lists, "
-        "distributors, static, about, log"
+        "distributors, static, about, continuity, authority, log"
     )
     assert not (state / "core.lock").exists()
 

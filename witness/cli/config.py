@@ -25,6 +25,7 @@ from witness.cli.strict_yaml import (
     whole,
     words,
 )
+from witness.core.continuity.sshsig import MalformedKey, parse_operator
 from witness.core.lockdown.steps import Step
 from witness.front.settings import FrontSettings, InvalidSettings, parse_address
 from witness.tlog.note import is_key_name
@@ -218,6 +219,27 @@ class AboutConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ContinuityConfig:
+    """The guards against a state that is older than what it has signed. Times are seconds."""
+
+    high_water: str | None = text(None, check=_wrong_path)
+    interval: float = seconds(5.0, least=0.1, most=3600)
+    look: tuple[str, ...] = words(())
+    look_interval: float = seconds(3600.0, least=1, most=30 * _DAY)
+    wait: float = seconds(10.0, least=0, most=3600)
+    remember: int = whole(16, least=0, most=1024)
+    counter_interval: float = seconds(3600.0, least=60, most=30 * _DAY)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityConfig:
+    """Who decides about dangerous actions."""
+
+    needed: int = whole(0, least=0, most=64)
+    operators: tuple[str, ...] = words(())
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     """What the daemon writes to stderr."""
 
@@ -241,6 +263,8 @@ class Config:
     distributors: tuple[DistributorConfig, ...] = sections(DistributorConfig)
     static: StaticConfig = section(StaticConfig)
     about: AboutConfig = section(AboutConfig)
+    continuity: ContinuityConfig = section(ContinuityConfig)
+    authority: AuthorityConfig = section(AuthorityConfig)
     log: LogConfig = section(LogConfig)
 
 
@@ -268,7 +292,24 @@ def parse(data: bytes, file: Path) -> Config:
     for number, name in enumerate(names):
         if name in names[:number]:
             raise ConfigError(file, 0, f"distributors[{number}]", f"a second distributor called {name!r}")
+    _check_authority(config.authority, file)
+    for number, url in enumerate(config.continuity.look):
+        if wrong := wrong_url(url):
+            raise ConfigError(file, 0, f"continuity.look[{number}]", wrong)
     return config
+
+
+def _check_authority(authority: AuthorityConfig, file: Path) -> None:
+    names = set()
+    for number, line in enumerate(authority.operators):
+        try:
+            names.add(parse_operator(line).name)
+        except MalformedKey as error:
+            raise ConfigError(file, 0, f"authority.operators[{number}]", str(error)) from error
+    if len(names) != len(authority.operators):
+        raise ConfigError(file, 0, "authority.operators", "two operators have one name")
+    if authority.needed > len(names):
+        raise ConfigError(file, 0, "authority.needed", f"more than the {len(names)} operators there are")
 
 
 def load(file: Path) -> Config:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from witness.cli.config import Config, beside
+from witness.cli.continuity import continuity_settings
 from witness.cli.errors import Failure, WrongUsage, say_error, say_warning
 from witness.cli.front_settings import DistributorSettings, FeederSettings, FrontProcessSettings
 from witness.cli.list_schedule import pull_on_schedule
@@ -95,6 +96,7 @@ def core_settings(layout: StateLayout, config: Config, locked: Lockdowns | None 
         front_uids=(locked.front.account.uid,) if locked.front.account is not None else (),
         front_account=locked.front.account,
         lockdown=locked.core,
+        continuity=continuity_settings(layout, config),
         log_level=config.log.level,
     )
 

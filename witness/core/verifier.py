@@ -26,6 +26,7 @@ from witness.core.refusals import (
 from witness.core.store.base import Head
 from witness.tlog import merkle
 from witness.tlog.checkpoint import Checkpoint
+from witness.tlog.contained import contained_root
 from witness.tlog.note import Signature, SignatureType, VerifierKey
 from witness.tlog.signature import InvalidNoteSignature, verify_note
 from witness.tlog.submission import AddCheckpoint, SignSubtree
@@ -66,6 +67,18 @@ def authenticate(submission: AddCheckpoint, keys: Sequence[VerifierKey]) -> tupl
 def contradicts(checkpoint: Checkpoint, head: Head | None) -> bool:
     """Whether a checkpoint, known to be signed by the log, cannot be true beside the head we cosigned."""
     return head is not None and checkpoint.size == head.size and checkpoint.root != head.root
+
+
+def forks(submission: AddCheckpoint, head: Head) -> bool:
+    """Whether a proof that was refused shows that the new tree holds another root at the size of our head.
+
+    The log has signed both trees then, and they contradict each other.
+    """
+    checkpoint = submission.checkpoint
+    if submission.old_size != head.size:
+        return False
+    contained = contained_root(head.size, checkpoint.size, checkpoint.root, submission.proof)
+    return contained is not None and contained != head.root
 
 
 def judge(submission: AddCheckpoint, head: Head | None) -> None:

@@ -37,6 +37,7 @@ from witness.core.refusals import (
     InternalError,
     MalformedRequest,
     Overloaded,
+    Refusal,
     StaleOldSize,
     Stopping,
     StoreUnavailable,
@@ -47,7 +48,7 @@ from witness.core.request import Answer, Limits, Request, Respond, Stages
 from witness.core.signing import SigningDesk
 from witness.core.store.base import Advance, Contradiction, CosignedHead, Head, LogRecord, Store, StoreBroken
 from witness.core.subtree import cosign_subtree, judge_subtree, sign_subtree
-from witness.core.verifier import authenticate, contradicts, judge
+from witness.core.verifier import authenticate, contradicts, forks, judge
 from witness.tlog.merkle import EMPTY_ROOT
 from witness.tlog.note import format_note
 from witness.tlog.submission import MalformedSubmission, parse_add_checkpoint
@@ -83,6 +84,8 @@ class Witness:
         self.clock: ClockCheck | None = None
         self.halted: CoreError | None = None
         """Why nothing is signed, where an alarm stands; set by `witness.core.continuity`."""
+        self.recall: Callable[[int, int], tuple[bytes, bytes] | None] | None = None
+        """A remembered earlier head, as root and note, by a log's row and a tree size."""
         self.broken = asyncio.Event()
         self._broken_reason: str | None = None
         self._stopping = False
@@ -295,21 +298,40 @@ class Witness:
         text = checkpoint.text()
         note = format_note(text, signatures)
         start = log_state.start
-        if start is not None and contradicts(checkpoint, start):
-            # SPEC tlog-witness: "the witness MAY log the request even if the checkpoint fails one of the
-            # consistency checks above …, as it might be proof of log misbehavior." Whatever old size the
-            # caller named, the log has signed both.
-            stored = self._stored_note(log_state, start)
-            if stored is not None:
-                request.contradiction = Contradiction(
-                    log_id=log_state.log_id, kind="root-mismatch", seen=timestamp, size=start.size,
-                    stored=stored, offered=note, proof=b"".join(submission.proof),
-                )  # fmt: skip
         # A pinned start is judged as a head that was never cosigned: what is first cosigned extends it.
-        judge(submission, start)
+        try:
+            judge(submission, start)
+        except Refusal:
+            if start is not None:
+                # SPEC tlog-witness: "the witness MAY log the request even if the checkpoint fails one of the
+                # consistency checks above …, as it might be proof of log misbehavior." Whatever old size the
+                # caller named, the log has signed both.
+                request.contradiction = self._contradiction(request, start, note, timestamp)
+            raise
         request.judged = (head, text, note)
         if self._desk is None:
             self._sign(request, timestamp)
+
+    def _contradiction(
+        self, request: Request, start: Head, note: bytes, timestamp: int
+    ) -> Contradiction | None:
+        """What in a refused request, signed by the log, contradicts what the log signed before."""
+        submission, log_state = request.submission, request.log
+        checkpoint = submission.checkpoint
+        kind, size, earlier = "root-mismatch", checkpoint.size, None
+        if contradicts(checkpoint, start):
+            earlier = self._stored_note(log_state, start)
+        elif checkpoint.size < start.size:
+            known = self.recall(log_state.log_id, checkpoint.size) if self.recall is not None else None
+            earlier = known[1] if known is not None and known[0] != checkpoint.root else None
+        elif forks(submission, start):
+            kind, size, earlier = "fork", start.size, self._stored_note(log_state, start)
+        if earlier is None:
+            return None
+        return Contradiction(
+            log_id=log_state.log_id, kind=kind, seen=timestamp, size=size,
+            stored=earlier, offered=note, proof=b"".join(submission.proof),
+        )  # fmt: skip
 
     def _stored_note(self, log_state: LogState, start: Head) -> bytes | None:
         """The note of what the next checkpoint must extend, if it is still that."""

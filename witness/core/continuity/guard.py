@@ -11,6 +11,7 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import sqlite3
 import time
@@ -23,9 +24,11 @@ from typing import Any, Final, TypeVar
 from witness.core.book import LogState
 from witness.core.clock import ClockCheck
 from witness.core.continuity import compare, memory
+from witness.core.continuity.authority import Action, Authority, was_used
 from witness.core.continuity.highwater import HighWater, Marks, RecordInvalid, fresh
 from witness.core.continuity.secret import AUDIT, HIGH_WATER, MacKey, SecretSource, mac_key
 from witness.core.continuity.settings import ContinuitySettings
+from witness.core.continuity.sshsig import parse_operator
 from witness.core.keystore.base import KeystoreError
 from witness.core.refusals import ClockBehind, CoreError, NotCompared, SigningStopped, StateBehind
 from witness.core.store import alarms, audit
@@ -75,6 +78,7 @@ class Guard:
         self.alarms: tuple[Alarm, ...] = ()
         self.audit_head: tuple[int, str] = (0, "")
         self._settings = settings
+        self._authority = Authority(settings.needed, tuple(map(parse_operator, settings.operators)))
         self._identity = identity
         self._signers = signers
         self._vkeys = tuple(vkeys)
@@ -95,6 +99,7 @@ class Guard:
         self._world = asyncio.Event()
         self._world_deadline = 0.0
         self._settling = False
+        self._contradictions = 0
         self.warning = ""
         self._trouble = ""
         self._last_flush = self._last_remember = time.monotonic()
@@ -112,6 +117,9 @@ class Guard:
         """Compares, before the first request. `facts` go into the record with the start."""
         self._watch = witness
         witness.clock = ClockCheck()
+        if self._settings.recent:
+            witness.recall = functools.partial(memory.recall, self._desk)
+        self._contradictions = witness.contradictions
         witness.book.on_rekeyed = self._on_rekeyed
         witness.halted = NotCompared("its state is being compared with the high-water record")
         if self._settings.wait > 0:
@@ -154,6 +162,7 @@ class Guard:
         if now - self._last_flush >= self._settings.interval:
             await self._flush()
             await self._note_clock()
+            await self._note_evidence()
             self._last_flush, self.warning = now, ""
         if now - self._last_remember >= REMEMBER_SECONDS:
             self._last_remember = now
@@ -327,19 +336,33 @@ class Guard:
         """Takes over what an operator did to alarms, log keys and the inbox."""
         before = self.alarms
         after = await self._do(alarms.standing, self._desk)
-        settled = len(after) < len(before)
+        gone = [each for each in before if each.number not in {still.number for still in after}]
+        settled = bool(gone)
         # From here on nothing is let through that the comparison below might still stop.
         self._settling = self._settling or settled
+        if settled and not await self._do(self._was_approved, gone):
+            for each in gone:
+                await self.alarm(each)
+            self._settling = False
+            self._apply()
+            return
         self.alarms = after
         await self._judge_rekeyed()
         if await self._do(audit.waiting, self._desk):
             await self._record([])
         if self._settling and not self._halting() and self._keys is not None:
-            gone = frozenset(each.kind for each in before) - frozenset(each.kind for each in after)
+            kinds = frozenset(each.kind for each in before) - frozenset(each.kind for each in after)
             await self._witness.refresh()  # what was brought forward
-            await self._compare(accepted=gone)
+            await self._compare(accepted=kinds)
         self._settling = False
         self._apply()
+
+    def _was_approved(self, gone: list[Alarm]) -> bool:
+        """Whether enough operators approved that alarms be settled, where that needs them."""
+        if not self._authority.needed:
+            return True
+        since = min(each.raised for each in gone)
+        return was_used(self._desk, self._authority, Action.RECOVER, since)
 
     def _halting(self) -> tuple[Alarm, ...]:
         return tuple(each for each in self.alarms if each.kind not in ONE_LOG)
@@ -442,6 +465,15 @@ class Guard:
         if code != self._trouble:
             self._trouble = code
             await self._record([Event("clock", {"trouble": str(wrong) if wrong else "over"})])
+
+    async def _note_evidence(self) -> None:
+        count = self._witness.contradictions
+        if count > self._contradictions:
+            log.error(
+                "a log contradicts itself: witness evidence list (%d new)", count - self._contradictions
+            )
+            await self._record([Event("evidence", {"new": count - self._contradictions, "kept": count})])
+            self._contradictions = count
 
     async def _note_suspicious(self) -> None:
         refusals = self._witness.refusals

@@ -31,6 +31,12 @@ def remember_heads(desk: Desk, log_ids: Sequence[int], most: int) -> None:
             )
 
 
+def recall(desk: Desk, log_id: int, size: int) -> tuple[bytes, bytes] | None:
+    """A remembered head of a log: its root hash and the note, or None. From any thread."""
+    row = desk.one("SELECT root, note FROM recent_heads WHERE log_id = ? AND size = ?", (log_id, size))
+    return (bytes(row[0]), bytes(row[1])) if row else None
+
+
 def sanction_keys(connection: sqlite3.Connection, origin: str, digest: str) -> None:
     """Notes, in the transaction that changes a known log's keys, that an operator's command did it."""
     connection.execute(

@@ -252,3 +252,11 @@ def _log(desk: Desk, origin: str) -> tuple[LogRecord | None, Head | None]:
     for record, head in found:
         return record, head
     return None, None
+
+
+def retire(desk: Desk, now: int) -> None:
+    """Ends this identity: it never signs again."""
+    with desk.transaction() as connection:
+        alarm = Alarm(Kind.RETIRED, "", now, None, None, None, 0, "an operator", "retired")
+        alarms.raise_alarm(desk, alarm)
+        leave(connection, Event("retired", {}), now)

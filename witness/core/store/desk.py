@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from witness.core.store import schema
 from witness.core.store.sqlite import connect
@@ -62,6 +63,12 @@ class Desk:
     def _roll_back(self) -> None:
         if self.connection.in_transaction:  # SQLite may have done so itself
             self.connection.execute("ROLLBACK")
+
+    def one(self, sql: str, values: tuple[object, ...] = ()) -> tuple[Any, ...] | None:
+        """The first row of a query, or None. From any thread."""
+        with self._lock:
+            row: tuple[Any, ...] | None = self.connection.execute(sql, values).fetchone()
+        return row
 
     def fact(self, name: str) -> str | None:
         """A small fact of the state, or None."""

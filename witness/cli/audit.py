@@ -1,0 +1,107 @@
+"""`witness audit …`: the record of what matters for trust."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from witness.cli.continuity import record_path
+from witness.cli.errors import TheAnswerIsNo, say_warning
+from witness.cli.key_commands import own_passphrase
+from witness.cli.logs import json_option
+from witness.cli.output import when
+from witness.cli.state import existing, pass_layout, read_config
+from witness.core.continuity import highwater
+from witness.core.continuity.highwater import RecordInvalid
+from witness.core.continuity.secret import AUDIT, HIGH_WATER, MacKey, mac_key
+from witness.core.keystore import softkey
+from witness.core.keystore.base import KeystoreError
+from witness.core.layout import StateLayout
+from witness.core.store import audit as record
+from witness.core.store.desk import Desk
+
+
+@click.group()
+def audit() -> None:
+    """The record of starts, alarms, changes of logs and keys, and approvals: each entry bound to the last."""
+
+
+@audit.command()
+@json_option
+@pass_layout
+def verify(layout: StateLayout, *, as_json: bool) -> None:
+    """Find any cut, change, reordering or rollback of the record; exit code 1 where there is one.
+
+    The chain of hashes needs no secret. The MACs, and the head noted in the high-water record, are checked
+    with the key file (and its passphrase, where it has one).
+    """
+    existing(layout)
+    keys, notes = _keys(layout)
+    anchor: tuple[int, str] = (0, "")
+    if keys is not None:
+        try:
+            anchor = highwater.read_only(record_path(layout, read_config(layout)), keys[0]).audit
+        except (OSError, RecordInvalid) as error:
+            notes.append(f"the head in the high-water record was not compared: {error}")
+    with Desk(layout.database) as desk, desk.transaction():  # all of one moment: a running core appends
+        verdict = record.verify(record.entries(desk), keys[1] if keys else None, anchor)
+    facts: dict[str, Any] = {
+        "whole": not verdict.faults,
+        "entries": verdict.entries,
+        "head": verdict.head[1] if verdict.entries else None,
+        "maced": verdict.maced,
+        "noted": anchor[0],
+        "faults": list(verdict.faults),
+        "unchecked": notes,
+    }
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
+    else:
+        for note in notes:
+            say_warning(note)
+        click.echo(f"{verdict.entries} entries, {verdict.maced} of them with their MAC checked")
+        if verdict.entries:
+            click.echo(f"head {verdict.head[0]} {verdict.head[1]}")
+    if verdict.faults:
+        raise TheAnswerIsNo(
+            verdict.faults[0], "the record was tampered with, damaged, or brought back from a backup"
+        )
+
+
+@audit.command()
+@click.option("--after", default=0, metavar="NUMBER", help="Only entries after this one.")
+@pass_layout
+def show(layout: StateLayout, after: int) -> None:
+    """Print the record for people, one line an entry."""
+    with Desk(existing(layout).database) as desk:
+        for entry in record.entries(desk, after):
+            content = json.loads(entry.record)
+            facts = " ".join(f"{name}={_short(value)}" for name, value in content["facts"].items())
+            click.echo(f"{entry.number:>6} {when(content['seen'])} {content['kind']} {facts}")
+
+
+@audit.command()
+@click.option("--after", default=0, metavar="NUMBER", help="Only entries after this one.")
+@pass_layout
+def export(layout: StateLayout, after: int) -> None:
+    """Print the record as JSON lines, each entry byte for byte as it was MACed."""
+    with Desk(existing(layout).database) as desk:
+        for entry in record.entries(desk, after):
+            sys.stdout.buffer.write(entry.record + b"\n")
+    sys.stdout.flush()
+
+
+def _keys(layout: StateLayout) -> tuple[tuple[MacKey, MacKey] | None, list[str]]:
+    try:
+        signers = softkey.open_keystore(layout.softkey, own_passphrase(layout)).signers()
+    except KeystoreError as error:
+        return None, [f"the MACs were not checked: {error.reason}"]
+    key = layout.records_key
+    return (mac_key(signers, HIGH_WATER, key), mac_key(signers, AUDIT, key)), []
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
