@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import make, witness
-from tests.simulated_log import SimulatedKey
+from tests.cli.daemon import daemon, eventually
+from tests.simulated_log import SimulatedKey, SimulatedLog
 from witness.cli.config import ListConfig
-from witness.cli.list_schedule import pull_on_schedule
+from witness.cli.list_schedule import FIRST, pull_on_schedule
 from witness.cli.log_lists import parse
 from witness.cli.pulling import CHUNK, add, alarms, difference, readings
 from witness.core.layout import StateLayout
@@ -196,3 +197,21 @@ async def test_the_schedule_pulls_each_list_again_and_again(state):
     assert said == []
     assert all(each <= 10 or 54 <= each <= 66 or 540 <= each <= 660 for each in slept)
     assert json.loads((state / "lists.json").read_text()).keys() == {f"{url}/one", f"{url}/two"}
+
+
+@pytest.mark.slow
+def test_the_daemon_reads_its_lists_and_takes_new_logs_up(tmp_path):
+    """The whole way: a list over HTTP, the process that reads it, the database, the core, an answer."""
+    log = SimulatedLog("listed.example", size=5)
+    state = make(tmp_path / "state")
+    with serving({"/list": f"logs/v0\nvkey {log.vkeys[0]}\nqpd 24\ncontact x\n".encode()}) as url:
+        with (state / "witness.yaml").open("a") as file:
+            file.write(f"\nlists: [{{url: '{url}/list'}}]\n")
+        with daemon(state, "--listen", "127.0.0.1:0") as running:
+
+            def cosigned() -> bool:
+                return running.request("POST", "/add-checkpoint", log.add_checkpoint(0))[0] == 200
+
+            assert not cosigned()
+            eventually("the list was read and the core knows the log", cosigned, FIRST + 20)
+            assert listed(state)["listed.example"]["source"] == f"list {url}/list"
