@@ -44,7 +44,7 @@ from feeders.hosts import HostLimits
 from feeders.kinds import NOT_POLLED, sources
 from feeders.loop import FeederPool, LoopSettings
 from feeders.metrics import FeederMetrics
-from feeders.protocol import FeedLog
+from feeders.protocol import FeedError, FeedLog
 from feeders.tools import Tools
 from witness.cli.collector import set_aside_what_stays
 from witness.cli.front_settings import BadSettings, FrontProcessSettings
@@ -54,6 +54,8 @@ from witness.core.refusals import CoreError
 from witness.core.wire import LogInfo
 from witness.front.client import CoreClient
 from witness.front.listeners import CannotListen
+from witness.front.looking import AT_ONCE, MAX_COPY, Looker, monitoring
+from witness.front.looking import distributor as copies_at
 from witness.front.service import FrontService
 from witness.tlog.checkpoint import origin_hash
 from witness.tlog.note import MalformedVKey, parse_vkey
@@ -123,6 +125,7 @@ async def _run(settings: FrontProcessSettings) -> None:
         async with (
             _feeding(settings, core, registry) as pool,
             _publishing(settings, core) as publisher,
+            _looking(settings, core) as looker,
         ):
             service = FrontService(
                 settings.front,
@@ -140,8 +143,10 @@ async def _run(settings: FrontProcessSettings) -> None:
             )
             async with asyncio.TaskGroup() as chores:
                 tasks = [chores.create_task(_announce(service, core), name="announcement")]
+                if looker is not None:
+                    tasks.append(chores.create_task(looker.run(), name="looker"))
                 if publisher is not None:
-                    tasks.append(chores.create_task(publisher.run(), name="publisher"))
+                    tasks.append(chores.create_task(_publish(publisher, looker), name="publisher"))
                 feeding: list[asyncio.Task[None]] = []
                 if pool is not None:
                     feeding = [
@@ -259,7 +264,40 @@ def _feed_log(info: LogInfo, interval: float) -> FeedLog | None:
     return FeedLog(info.origin, vkeys, info.feeder, info.url, info.interval or interval)
 
 
+# --- Looking for copies of our own ---
+
+
+@contextlib.asynccontextmanager
+async def _looking(settings: FrontProcessSettings, core: CoreClient) -> AsyncIterator[Looker | None]:
+    """What fetches back our own checkpoints, where anybody has them."""
+    places = [
+        *(copies_at(each.url, settings.front.name, each.name) for each in settings.distributors),
+        *(monitoring(url) for url in settings.look.monitoring),
+    ]
+    if not places:
+        yield None
+        return
+    async with open_session(AT_ONCE) as session:
+        fetch = HttpFetch(session, _user_agent(settings))
+
+        async def get(url: str) -> bytes | None:
+            try:
+                return await fetch(url, MAX_COPY)
+            except FeedError as error:
+                _log.debug("no copy: %s", error)
+                return None
+
+        yield Looker(places, core, get, interval=settings.look.interval)
+
+
 # --- Publishing ---
+
+
+async def _publish(publisher: Publisher, looker: Looker | None) -> None:
+    """Publishes, once it is known what is there already: an old state must not take its place."""
+    if looker is not None:
+        await looker.looked.wait()
+    await publisher.run()
 
 
 @contextlib.asynccontextmanager

@@ -38,6 +38,14 @@ class DistributorSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LookSettings:
+    """Where copies of our checkpoints are looked for besides the distributors, and how often (seconds)."""
+
+    monitoring: tuple[str, ...] = ()
+    interval: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
 class FrontProcessSettings:
     """All that a front's process is told.
 
@@ -47,6 +55,7 @@ class FrontProcessSettings:
         distributors: where cosigned checkpoints are put.
         static_dir: the folder of the static publisher, or None.
         lockdown: what this process gives up.
+        look: where copies of our checkpoints are looked for.
         log_level: DEBUG, INFO, WARNING or ERROR.
     """
 
@@ -54,6 +63,7 @@ class FrontProcessSettings:
     feeders: FeederSettings
     distributors: tuple[DistributorSettings, ...] = ()
     static_dir: str | None = None
+    look: LookSettings = field(default_factory=LookSettings)
     lockdown: LockdownSettings = field(default_factory=LockdownSettings)
     log_level: str = "INFO"
 
@@ -70,6 +80,7 @@ class FrontProcessSettings:
             "feeders": dataclasses.asdict(self.feeders),
             "distributors": [dataclasses.asdict(each) for each in self.distributors],
             "static_dir": self.static_dir,
+            "look": dataclasses.asdict(self.look),
             "lockdown": dataclasses.asdict(self.lockdown),
             "log_level": self.log_level,
         }
@@ -88,6 +99,9 @@ class FrontProcessSettings:
             fields["feeders"] = FeederSettings(**fields["feeders"])
             fields["distributors"] = tuple(DistributorSettings(**each) for each in fields["distributors"])
             fields["lockdown"] = LockdownSettings.from_fields(fields["lockdown"])
+            if "look" in fields:
+                look = fields["look"]
+                fields["look"] = LookSettings(tuple(look["monitoring"]), look["interval"])
             return cls(**fields)
         except (ValueError, TypeError, KeyError) as error:
             raise BadSettings(f"not the front's settings: {error}") from error

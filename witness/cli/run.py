@@ -15,7 +15,12 @@ import click
 from witness.cli.config import Config, beside
 from witness.cli.continuity import continuity_settings
 from witness.cli.errors import Failure, WrongUsage, say_error, say_warning
-from witness.cli.front_settings import DistributorSettings, FeederSettings, FrontProcessSettings
+from witness.cli.front_settings import (
+    DistributorSettings,
+    FeederSettings,
+    FrontProcessSettings,
+    LookSettings,
+)
 from witness.cli.list_schedule import pull_on_schedule
 from witness.cli.lockdown import Lockdowns, hide_supervisor, lockdowns
 from witness.cli.running import ask_status
@@ -138,6 +143,7 @@ def front_settings(
             cache_disk=tiles.disk,
         ),
         distributors=tuple(DistributorSettings(each.url, each.name) for each in config.distributors),
+        look=LookSettings(config.continuity.look, config.continuity.look_interval),
         static_dir=str(beside(layout.config, static)) if static is not None else None,
         lockdown=locked or LockdownSettings(),
         log_level=config.log.level,

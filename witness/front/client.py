@@ -34,6 +34,7 @@ from witness.core.wire import (
     decode_logs,
     decode_status,
     encode_frame,
+    encode_seen,
     encode_since,
     encode_value,
 )
@@ -146,6 +147,14 @@ class CoreClient:
         """Heads that moved since the cursor, a page at a time."""
         asked = encode_value(cursor) if cursor is not None else b""
         return _decoded(decode_changes, await self._request(Verb.CHANGES, asked))
+
+    async def seen(self, source: str, note: bytes) -> bool:
+        """Shows a copy of a checkpoint that was found in the world; whether it carries our cosignature."""
+        return await self._request(Verb.SEEN, encode_seen(source, note)) != b""
+
+    async def compared(self) -> None:
+        """Says that everybody was asked for copies."""
+        await self._request(Verb.COMPARED, b"")
 
     async def _request(self, verb: Verb, payload: bytes) -> bytes:
         connection = self._connection
