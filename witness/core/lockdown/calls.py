@@ -21,7 +21,7 @@ _PLAIN: Final = """
     stat stat64 lstat lstat64 fstat fstat64 newfstatat fstatat64 statx statfs statfs64 fstatfs fstatfs64
     access faccessat faccessat2 readlink readlinkat getdents64 getcwd umask
     fcntl fcntl64 flock fsync fdatasync sync_file_range ftruncate ftruncate64 fallocate fadvise64
-    unlink unlinkat fchmod fchown
+    unlink unlinkat
     mmap mmap2 munmap mremap mprotect madvise brk mincore msync munlock membarrier
     futex futex_time64 set_robust_list get_robust_list rseq sched_yield sched_getaffinity
     sched_getparam sched_getscheduler set_tid_address gettid exit exit_group restart_syscall
@@ -68,12 +68,17 @@ _OF_NO_USE: Final = """
     init_module finit_module delete_module create_module settimeofday clock_settime clock_adjtime adjtimex
     sethostname setdomainname iopl ioperm modify_ldt lookup_dcookie nfsservctl vhangup
     name_to_handle_at open_by_handle_at fanotify_init mknod mknodat migrate_pages move_pages
+    chmod fchmodat fchmodat2 chown chown32 lchown lchown32 fchownat
+    setxattr lsetxattr removexattr lremovexattr setxattrat removexattrat
     shmget shmat shmctl shmdt semget semop semctl msgget msgsnd msgrcv msgctl mq_open mq_unlink
 """.split()  # noqa: SIM905
 
 
 def front_refused() -> tuple[Call, ...]:
     """What the front loses: it starts nothing, looks into nobody, and changes nothing about the machine.
+
+    Landlock does not know chmod: a front of the core's own user could open the state folder to everybody with
+    it. What it has opened for writing it may still change by its descriptor.
 
     It keeps what name resolution, TLS and files need, whatever library of the system does them: a list of
     what is left would break with the next of those.

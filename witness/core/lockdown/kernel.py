@@ -85,9 +85,9 @@ def lock_memory() -> None:
     library = libc()
     if library.mlockall(ctypes.c_int(_MCL_CURRENT)) != 0:
         raise _failed("mlockall")
-    for line in Path("/proc/self/maps").read_text(encoding="ascii", errors="replace").splitlines():
-        if line.endswith("[stack]"):
-            start, end = (int(part, 16) for part in line.split(maxsplit=1)[0].split("-"))
+    for line in Path("/proc/self/maps").read_bytes().splitlines():
+        if line.endswith(b"[stack]"):
+            start, end = (int(part, 16) for part in line.split(maxsplit=1)[0].split(b"-"))
             library.munlock(ctypes.c_void_p(start), ctypes.c_size_t(end - start))
 
 

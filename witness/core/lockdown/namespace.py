@@ -58,6 +58,6 @@ def _enter() -> None:
     uid, gid = os.geteuid(), os.getegid()
     unshare(CLONE_NEWUSER)
     # user_namespaces(7): an unprivileged process may map its group only once setgroups is denied.
-    (_OWN / "setgroups").write_text("deny", encoding="ascii")
-    (_OWN / "uid_map").write_text(f"{uid} {uid} 1", encoding="ascii")
-    (_OWN / "gid_map").write_text(f"{gid} {gid} 1", encoding="ascii")
+    (_OWN / "setgroups").write_bytes(b"deny")
+    (_OWN / "uid_map").write_bytes(b"%d %d 1" % (uid, uid))
+    (_OWN / "gid_map").write_bytes(b"%d %d 1" % (gid, gid))
