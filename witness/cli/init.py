@@ -11,7 +11,7 @@ import click
 from witness.cli.config import ALGORITHMS, DEFAULT_LISTEN, wrong_name
 from witness.cli.creation import NewWitness, create, refuse_existing
 from witness.cli.errors import Failure, WrongUsage, say_warning
-from witness.cli.key_devices import DeviceKeys, Wishes, marked, parse_secret, provide, warn_of
+from witness.cli.key_devices import DeviceKeys, Wishes, marked, parse_options, parse_secret, provide, warn_of
 from witness.cli.log_lists import BadList, ListedLog, parse
 from witness.cli.output import tell_import, tell_skipped
 from witness.cli.shipped import shipped
@@ -119,9 +119,11 @@ def init(
     held: DeviceKeys | None = None
     if backend != "softkey":
         refuse_existing(layout)  # before anything is made in the device
+        settings, wanted = parse_options(backend, options)
         wishes = Wishes(
             backend=backend,
-            options=dict(option.partition("=")[::2] for option in options),
+            settings=settings,
+            options=wanted,
             secret=parse_secret(secret),
             algorithms=tuple(Algorithm(algorithm) for algorithm in chosen if algorithm not in soft),
             name=name,

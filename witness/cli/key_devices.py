@@ -44,7 +44,8 @@ class Wishes:
 
     Attributes:
         backend: tpm2, pkcs11, ssh-agent or remote.
-        options: settings and options of the backend, by name.
+        settings: how the backend finds the device, by name.
+        options: what it is to know about the key, by name.
         secret: where the device's secret will come from; see `DeviceEntry`.
         algorithms: the keys to have in it.
         name: the witness's name, or None for one that is derived.
@@ -53,6 +54,7 @@ class Wishes:
     """
 
     backend: str
+    settings: Mapping[str, str]
     options: Mapping[str, str]
     secret: Mapping[str, str]
     algorithms: tuple[Algorithm, ...]
@@ -204,9 +206,7 @@ def provide(wishes: Wishes, secret: str | None) -> DeviceKeys:
         WrongUsage: it cannot do what is asked.
     """
     kind = _backend(wishes.backend)
-    settings, options = parse_options(
-        wishes.backend, [f"{name}={value}" for name, value in wishes.options.items()]
-    )
+    settings, options = wishes.settings, wishes.options
     derives = kind.derives and ("derive" in options or not kind.signs)
     if not derives:
         for algorithm in wishes.algorithms:

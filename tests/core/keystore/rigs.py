@@ -107,7 +107,7 @@ class Rig:
 
     def provide(self, **options: str) -> DeviceKeys:
         wishes = Wishes(
-            self.backend, {**self.settings(), **self.options(), **options}, {}, self.algorithms, NAME
+            self.backend, self.settings(), {**self.options(), **options}, {}, self.algorithms, NAME
         )
         return provide(wishes, self.secret())
 

@@ -195,7 +195,7 @@ def parse(data: bytes, file: Path) -> Ring:
             tuple(_key(entry) for entry in content["keys"]),
         )
         _check(ring)
-    except (ValueError, KeyError, TypeError, AttributeError, MalformedVKey) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MalformedVKey) as error:
         fault = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise KeyFileInvalid(f"{file}: {fault}", "restore it from its backup") from error
     return ring

@@ -41,7 +41,7 @@ def unpack(data: bytes) -> dict[str, Any]:
     """
     try:
         message = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Closed from error
     if not isinstance(message, dict):
         raise Closed
