@@ -25,6 +25,7 @@ from witness.core.book import LogState
 from witness.core.clock import ClockCheck
 from witness.core.continuity import compare, memory
 from witness.core.continuity.authority import Action, Authority, was_used
+from witness.core.continuity.counter import RollbackCounter, judge_counter
 from witness.core.continuity.highwater import HighWater, Marks, RecordInvalid, fresh
 from witness.core.continuity.secret import AUDIT, HIGH_WATER, MacKey, SecretSource, mac_key
 from witness.core.continuity.settings import ContinuitySettings
@@ -67,6 +68,7 @@ class Guard:
         identity: Identity,
         signers: Sequence[object],
         vkeys: Sequence[VerifierKey],
+        counter: RollbackCounter | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         """Opens what can only be opened now.
@@ -82,6 +84,8 @@ class Guard:
         self._identity = identity
         self._signers = signers
         self._vkeys = tuple(vkeys)
+        self._counter = counter
+        self._last_count = time.monotonic()
         self._fallback = fallback_key
         self._now = now
         self._keys: tuple[MacKey, MacKey] | None = None
@@ -145,7 +149,7 @@ class Guard:
             await asyncio.sleep(TICK_SECONDS)
             try:
                 await self._turn()
-            except (OSError, sqlite3.Error, StoreError) as error:
+            except (OSError, sqlite3.Error, StoreError, KeystoreError) as error:
                 if not self.warning:
                     log.error(  # noqa: TRY400 - told in a line
                         "the high-water record or the record of events cannot be written: %s", error
@@ -164,6 +168,9 @@ class Guard:
             await self._note_clock()
             await self._note_evidence()
             self._last_flush, self.warning = now, ""
+        if now - self._last_count >= self._settings.counter_interval:
+            self._last_count = now
+            await self._count_on()
         if now - self._last_remember >= REMEMBER_SECONDS:
             self._last_remember = now
             await self._remember()
@@ -207,6 +214,7 @@ class Guard:
         for origin in compare.rekeyed(witness.book, marks):
             self._rekeyed.add(origin)
         await self._compare_audit(marks, accepted)
+        await self._compare_counter(marks, accepted)
         await self._judge_rekeyed()
         if not self._halting():
             # Kept only while it is compared: 100,000 marks are some tens of megabytes.
@@ -259,6 +267,47 @@ class Guard:
         else:
             return
         await self.alarm(self._plain(Kind.AUDIT_BEHIND, compare.HIGH_WATER, detail))
+
+    async def _compare_counter(self, marks: Marks, accepted: frozenset[Kind]) -> None:
+        """Holds the state against the hardware counter, and moves that on."""
+        if self._counter is None:
+            return
+        value = await self._do(self._counter.read)
+        fact = await self._do(self._desk.fact, "counter")
+        noted = int(fact) if fact is not None else None
+        if noted is not None and marks.counter:
+            noted = min(noted, marks.counter)  # whichever of the two is old
+        if Kind.COUNTER in accepted:
+            noted = None
+        verdict = judge_counter(noted, value)
+        if verdict.fault:
+            await self.alarm(self._plain(Kind.COUNTER, "the hardware counter", verdict.fault))
+            return
+        await self._move_counter(verdict.following, moved=verdict.following == value)
+
+    async def _move_counter(self, following: int, *, moved: bool = False) -> None:
+        counter, marks = self._counter, self._marks
+        if counter is None or marks is None or self._keys is None or self._halting():
+            return
+        # First what the state is to say, durably; only then the counter.
+        await self._do(self._desk.set_fact, "counter", str(following))
+        marks.counter = following
+        key, _ = self._keys
+        await self._do(functools.partial(self._water.append, key, counter=following))
+        if not moved and (value := await self._do(counter.increment)) != following:
+            fault = f"the counter moved to {value}, not to {following}: something else moves it"
+            await self.alarm(self._plain(Kind.COUNTER, "the hardware counter", fault))
+
+    async def _count_on(self) -> None:
+        """Moves the counter on, at intervals: a second copy of this state finds its own behind then."""
+        if self._counter is None or self._marks is None or self._halting():
+            return
+        value = await self._do(self._counter.read)
+        if value != self._marks.counter:
+            fault = f"the counter stands at {value}, not at {self._marks.counter}: a second copy moves it"
+            await self.alarm(self._plain(Kind.COUNTER, "the hardware counter", fault))
+            return
+        await self._move_counter(value + 1)
 
     def _begin_anew(self, key: MacKey, now: int) -> None:
         marks = fresh(self._identity.identity, now)
