@@ -295,7 +295,7 @@ def bounded(examples: int, count: int, *, shrink: bool) -> settings:
 
 @pytest.mark.slow
 def test_machine() -> None:
-    run_state_machine_as_test(WitnessMachine, settings=bounded(10, 25, shrink=False))
+    run_state_machine_as_test(WitnessMachine, settings=bounded(8, 22, shrink=False))
 
 
 @pytest.mark.campaign
