@@ -71,6 +71,8 @@ def all_bars() -> dict[str, Bar]:
         "single-10": Bar("against one commit per request, +10 ms", 15, 21, "×"),
         "cpu-ed25519": Bar("CPU per request over the floor, Ed25519", 3.0, 2.0, "×", most=True),
         "cpu-both": Bar("CPU per request over the floor, both algorithms", 1.6, 1.2, "×", most=True),
+        "isolation-ed25519": Bar("locked-down processes against one process, Ed25519", 0.9, None, "×"),
+        "isolation-both": Bar("locked-down processes against one process, both algorithms", 0.9, None, "×"),
         "refusals": Bar("refusals at 80 % of saturation, distinct logs", 0, None, most=True),
         "many-rate": Bar("100k logs against 1k logs, throughput", 0.75, 0.95, "×"),
         "many-memory": Bar("memory a log", 1.5, 0.7, "KB", most=True),

@@ -19,7 +19,7 @@ from benchmarks.measure import fdatasync_ms, machine
 from benchmarks.ours import ServerFailed
 from benchmarks.peers import against_peers
 
-SCENARIOS = ("commit", "both", "many", "traced", "peers")
+SCENARIOS = ("commit", "both", "isolation", "many", "traced", "peers")
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -53,6 +53,7 @@ def run(options: argparse.Namespace, folder: Path) -> Report:
             ("single-0", "single-2", "single-10", "syncs", "cpu-ed25519", "idle"),
         ),
         "both": (lambda: scenarios.both_algorithms(bench, least), ("cpu-both",)),
+        "isolation": (lambda: scenarios.isolation(bench), ("isolation-ed25519", "isolation-both")),
         "many": (lambda: scenarios.many_logs(bench), ("many-rate", "many-memory", "refusals", "start")),
         "traced": (lambda: scenarios.traced(bench), ("covered",)),
         "peers": (lambda: against_peers(bench), ()),

@@ -195,6 +195,27 @@ def both_algorithms(bench: Bench, floor: Mapping[str, float]) -> None:
     bench.report.tables.append(("Both algorithms, 50 logs, 50 connections", COLUMNS, rows))
 
 
+def isolation(bench: Bench) -> None:
+    """50 logs, 50 in flight: two locked-down processes against one with nothing between core and front."""
+    logs, bad = 50, 0
+    for name, algorithms in (("ed25519", ours.ED25519), ("both", ours.BOTH)):
+        apart = bench.witness(f"apart-{name}", logs, algorithms=algorithms)
+        together = bench.witness(f"together-{name}", logs, algorithms=algorithms)
+        bench.say(f"isolation and lock-down against one process, {name}")
+        together.start_in_process()
+        with bench.running(apart, logs) as one, bench.running(together, logs) as other:
+            one.load.prime()
+            other.load.prime()
+            found = bench.alternate({"apart": one, "together": other})
+        bad += sum(result.requests - result.ok for results in found.values() for result in results)
+        value, spread = ratio(found["apart"], found["together"])
+        bench.report.measured(f"isolation-{name}", value, spread)
+        rows = [row("core and front, locked down", found["apart"]), row("one process", found["together"])]
+        bench.report.tables.append((f"Isolation, {name}, 50 logs, 50 connections", COLUMNS, rows))
+    if bad:
+        bench.report.notes.append(f"Isolation: {bad} answers were not 200.")
+
+
 def many_logs(bench: Bench) -> None:
     """100k logs against 1k: throughput, memory and start; on the 1k also refusals and latency by rate."""
     plan = bench.plan
