@@ -14,7 +14,7 @@ import gc
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-THRESHOLDS: Final = (20_000, 20, 100)
+THRESHOLDS: Final = (100_000, 50, 1000)
 """Allocations before a young collection, and collections before an older one (the default is 700, 10, 10)."""
 ROUND: Final = 10.0
 """Seconds from one look to the next."""
