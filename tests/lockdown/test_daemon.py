@@ -77,6 +77,7 @@ def test_core_and_front_have_users_of_their_own() -> None:
             eventually("both have their users again", lambda: uids(running) == users)
             eventually("it cosigns again", lambda: call("--state", state, "probe").returncode == 0)
             assert running.stop() == 0
+            assert "Traceback" not in running.err.read_text()
         assert not layout.front_socket.exists()
         assert not layout.core_socket.exists()
         # The next run knows the users from the files.

@@ -251,7 +251,7 @@ def main() -> int:
     account = Account(**aims["account"]) if aims["account"] else None
     lockdown = LockdownSettings(account=account)
     confinement.prepare(lockdown)
-    steps = confinement.confine(lockdown, state, packages=[Path(path) for path in sys.path if path])
+    steps = confinement.confine(lockdown, state, reads=[Path(path) for path in sys.path if path])
     say({"steps": {step.name: step.state for step in steps}})
     say({"files": files(state, aims["core"])})
     attack = Attack(state / "core.sock", aims["seed"])

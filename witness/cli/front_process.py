@@ -15,6 +15,7 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import errno
 import importlib
@@ -22,6 +23,7 @@ import json
 import logging
 import os
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -67,6 +69,8 @@ CONNECT_SECONDS: Final = 10.0
 
 LATER: Final = ("stringprep",)
 """Modules that the libraries import when they first need them."""
+CODECS: Final = ("idna", "punycode", "ascii", "latin-1", "utf-8-sig")
+"""Encodings that they use: host names, above all. Python imports an encoding when it is first used."""
 
 _log = logging.getLogger("witness.front")
 
@@ -107,7 +111,8 @@ def _foreseen(
 
 def _preload() -> None:
     """Loads what would be imported later: by then the process may not read where that is."""
-    "host".encode("idna")
+    for codec in CODECS:
+        codecs.lookup(codec)
     for module in LATER:
         importlib.import_module(module)
 
@@ -138,9 +143,7 @@ async def _run(settings: FrontProcessSettings) -> None:
             # Everything is open, no thread runs, and no byte from outside has been read.
             service.bind()
             state = Path(settings.front.core_socket).parent
-            steps = confinement.confine(
-                settings.lockdown, state, writes=settings.writes, packages=_packages()
-            )
+            steps = confinement.confine(settings.lockdown, state, writes=settings.writes, reads=_reads())
             async with asyncio.TaskGroup() as chores:
                 tasks = [chores.create_task(_announce(service, core), name="announcement")]
                 if looker is not None:
@@ -162,9 +165,15 @@ async def _run(settings: FrontProcessSettings) -> None:
         await core.close()
 
 
-def _packages() -> list[Path]:
-    """The folders that our own packages are in."""
-    return [Path(path) for package in (witness, feeders, distributor) for path in package.__path__]
+def _reads() -> list[Path]:
+    """Our own code, and the certificates that TLS trusts."""
+    code = [path for package in (witness, feeders, distributor) for path in package.__path__]
+    tls = ssl.get_default_verify_paths()
+    certificates = [
+        tls.cafile, tls.capath, tls.openssl_cafile, tls.openssl_capath,
+        os.environ.get(tls.openssl_cafile_env), os.environ.get(tls.openssl_capath_env),
+    ]  # fmt: skip
+    return [Path(path) for path in (*code, *certificates) if path]
 
 
 async def _on(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +33,7 @@ SYSTEM: Final = (
     # where the state folder is in /etc:
     "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/localtime",
     "/run/systemd/resolve", "/run/resolvconf", "/run/nscd",
-    "/dev/null", "/dev/urandom",
+    "/dev/null", "/dev/urandom", "/sys/devices/system/cpu/online",
 )  # fmt: skip
 """What name resolution and TLS read."""
 
@@ -44,7 +43,7 @@ def confine(
     state: Path,
     *,
     writes: Sequence[Path] = (),
-    packages: Sequence[Path] = (),
+    reads: Sequence[Path] = (),
 ) -> tuple[LockdownStep, ...]:
     """Confines this process, and the threads that it starts from now on.
 
@@ -52,14 +51,14 @@ def confine(
         settings: which steps, and whom to become.
         state: the state folder, which it may pass through to the core's socket.
         writes: folders that it writes; those that are missing are made for it.
-        packages: folders with our own code, where later imports may find more.
+        reads: what it reads besides Python's library and what the system resolves names with.
 
     Raises:
         RequirementUnmet: a step that `lockdown.require` names could not be taken.
     """
     ledger = Ledger(settings)
     rings = seccomp.uses_io_uring()
-    readable = _readable(packages)  # asked while everything can be read
+    readable = _readable(reads)
     ledger.take(Step.OWN_USER, lambda: _become(settings, state, writes))
     ledger.take(Step.LIMITS, steps.no_core_files)
     ledger.take(Step.NO_NEW_PRIVILEGES, steps.give_up_privileges)
@@ -101,18 +100,11 @@ def _holds(folder: Path, state: Path) -> bool:
     return state.is_relative_to(folder.resolve())
 
 
-def _readable(packages: Sequence[Path]) -> list[Path]:
-    """The system's, Python's and our own code, and the certificates that TLS trusts."""
-    paths = ssl.get_default_verify_paths()
-    certificates = (
-        paths.cafile, paths.capath, paths.openssl_cafile, paths.openssl_capath,
-        os.environ.get(paths.openssl_cafile_env), os.environ.get(paths.openssl_capath_env),
-    )  # fmt: skip
-    found = [
-        *SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix,
-        *sys.path, *map(str, packages), *(path for path in certificates if path),
-    ]  # fmt: skip
-    return [Path(path) for path in dict.fromkeys(found) if path and path != "/"]
+def _readable(more: Sequence[Path]) -> list[Path]:
+    """The system's and Python's own, where later imports may find something, and more."""
+    python = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, *sys.path]
+    found = [*map(Path, SYSTEM), *map(Path, filter(None, python)), *more]
+    return [path for path in dict.fromkeys(found) if path != Path("/")]
 
 
 def _absent(*, rings: bool) -> tuple[str, ...]:
