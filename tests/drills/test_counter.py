@@ -1,4 +1,4 @@
-"""Drills with a hardware counter: an old folder, a clone, a wiped device. The counter here is a file outside."""
+"""Drills with a hardware counter: an old folder, a clone, a wiped device. Here it is a file outside."""
 
 from __future__ import annotations
 

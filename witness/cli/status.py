@@ -118,7 +118,8 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         yield from _core_lines(core)
     elif keys:
         for vkey in keys["vkeys"]:
-            yield f"key       {_short(vkey)} {'sealed' if keys['sealed'] else 'not sealed'}"
+            how = {True: "sealed", False: "not sealed", None: "in a device"}[keys["sealed"]]
+            yield f"key       {_short(vkey)} {how}"
     if logs:
         disabled = f" ({logs['disabled']} disabled)" if logs["disabled"] else ""
         yield (
@@ -134,13 +135,19 @@ def _core_lines(core: dict[str, Any]) -> Iterator[str]:
     yield f"core      process {core['pid']}, up {_duration(up)}, version {core['version']}"
     yield from _lockdown_lines("core", core["lockdown"])
     for key in core["keys"]:
-        detail = f" ({key['detail']})" if key["detail"] else ""
+        rate = f", {key['rate']:g} signatures a second" if key["rate"] else ""
+        detail = f" ({key['detail']}{rate})" if key["detail"] else ""
         yield f"key       {_short(key['vkey'])} {key['algorithm']} {key['state']}{detail}"
     refused = ", ".join(f"{code} {count}" for code, count in sorted(core["refusals"].items()) if count)
     commits = plural(core["commits"], "commit", "commits")
     yield f"work      {core['accepted']} accepted in {commits}; refused: {refused or 'none'}"
     if core["contradictions"]:
         yield f"evidence  {plural(core['contradictions'], 'contradiction', 'contradictions')} by logs is kept"
+    for alarm in core["alarms"]:
+        yield f"alarm     {one_line(alarm)}"
+    if core["audit"]:
+        number, digest = core["audit"].split()
+        yield f"record    entry {number}, {digest}"
 
 
 def _front_lines(front: dict[str, Any]) -> Iterator[str]:

@@ -166,8 +166,9 @@ async def serve(
             limits = Limits(settings.max_batch, settings.max_pending, settings.judge_threads)
             witness = Witness(store, Cosigner(keystore.signers()), limits=limits)
             await witness.start()
-            await guard.start(witness, start_facts(settings, selftests, ring.vkeys, witness))
             gc.freeze()  # what was loaded stays: the collector need not walk 100,000 logs again and again
+            await guard.start(witness, start_facts(settings, selftests, ring.vkeys, witness))
+            gc.freeze()
             reporter = StatusReporter(
                 identity.name, witness, keystore, selftests=selftests, started=started, lockdown=steps,
                 guard=guard,
@@ -281,5 +282,6 @@ def install_signals(stop: asyncio.Event) -> None:
 
 FORESEEN = (
     selftest.SelfTestFailed, AlreadyRunning, StoreError, KeystoreError, RequirementUnmet, StoreLost, OSError,
+    sqlite3.Error,
 )  # fmt: skip
 """What may keep a core from serving, and is told in a line instead of a traceback."""

@@ -11,6 +11,9 @@ from witness.core.keystore.base import Keystore
 from witness.core.wire import CoreStatus, LockdownStep
 from witness.core.witness import Witness
 
+MOST_ALARMS = 100
+"""Alarms that a status names; a lost database raises one for each log."""
+
 
 class StatusReporter:
     """Puts a `CoreStatus` together when asked."""
@@ -65,6 +68,12 @@ class StatusReporter:
             stages={name: round(value, 6) for name, value in dataclasses.asdict(core.stages).items()},
             selftests=self._selftests,
             lockdown=self._lockdown,
-            alarms=tuple(str(alarm) for alarm in self._guard.alarms) if self._guard else (),
+            alarms=self._alarms(),
             audit=f"{number} {digest}" if number else "",
         )
+
+    def _alarms(self) -> tuple[str, ...]:
+        alarms = self._guard.alarms if self._guard else ()
+        lines = tuple(str(alarm) for alarm in alarms[:MOST_ALARMS])
+        more = len(alarms) - len(lines)
+        return (*lines, f"and {more} alarms more: witness recover") if more else lines

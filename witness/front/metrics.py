@@ -200,6 +200,9 @@ def _core_families(core: CoreStatus) -> Iterator[Metric]:
         ("commits", "Transactions committed.", core.commits),
         ("contradictions", "Checkpoints by which a log contradicted itself.", core.contradictions),
     )
+    yield GaugeMetricFamily(
+        "witness_core_alarms", "Alarms that stand until an operator settles them.", value=len(core.alarms)
+    )
     for name, text, value in counters:
         yield CounterMetricFamily(f"witness_core_{name}", text, value=value)
     refused = CounterMetricFamily("witness_core_refusals", "Refusals by code.", labels=("code",))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from witness.core.book import LogBook
 from witness.core.continuity.highwater import Mark, Marks
@@ -57,23 +57,40 @@ def with_own(book: LogBook, seen: OwnCosignature, source: str, now: int, note: b
     return _with_mark(book, mark, source, now, note)
 
 
-def with_marks(book: LogBook, marks: Marks, now: int) -> list[Alarm]:
-    """Holds our state against the high-water record."""
-    alarms = []
-    for mark in marks.heads.values():
-        alarm = _with_mark(book, mark, HIGH_WATER, now, None)
-        if alarm is not None:
-            alarms.append(alarm)
-    return alarms
+@dataclass(slots=True)
+class Survey:
+    """How our state stands beside the high-water record.
+
+    Attributes:
+        behind: alarms, for logs whose state is older than the record.
+        rekeyed: origins whose keys are others than when the record was written.
+        ahead: origins that the record is yet to be told of.
+    """
+
+    behind: list[Alarm] = field(default_factory=list)
+    rekeyed: list[str] = field(default_factory=list)
+    ahead: list[str] = field(default_factory=list)
 
 
-def rekeyed(book: LogBook, marks: Marks) -> list[str]:
-    """Origins whose keys are others than when the record was written."""
-    found = []
-    for mark in marks.heads.values():
+def survey(book: LogBook, marks: Marks, now: int) -> Survey:
+    """Holds our state against the high-water record, in one pass: there may be 100,000 logs."""
+    found = Survey()
+    heads = marks.heads
+    for mark in heads.values():
         log = book.get(mark.origin)
+        head = log.head if log is not None else None
+        # What is good is told first: it is what nearly all are.
+        good = head is not None and (
+            head.size > mark.size
+            or (head.size == mark.size and head.root == mark.root and head.timestamp >= mark.timestamp)
+        )
+        if not good and (alarm := _with_mark(book, mark, HIGH_WATER, now, None)) is not None:
+            found.behind.append(alarm)
         if log is not None and mark.keys and log.keys_digest != mark.keys:
-            found.append(mark.origin)
+            found.rekeyed.append(mark.origin)
+        elif head is not None and (head.size != mark.size or head.timestamp != mark.timestamp):
+            found.ahead.append(mark.origin)
+    found.ahead += [log.origin for log in book if log.head is not None and log.origin not in heads]
     return found
 
 

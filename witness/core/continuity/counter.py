@@ -1,8 +1,8 @@
 """A counter in hardware that no backup brings back.
 
 It moves at a start and at intervals, never for a checkpoint: such memory wears. The state names the value
-that the counter is to have, and is made durable *before* the counter moves. So a crash in between leaves the state
-one ahead, which the next start completes; a state that is behind the counter is older than its last move.
+that the counter is to have, and is made durable *before* the counter moves. So a crash in between leaves the
+state one ahead, which the next start completes; a state behind the counter is older than its last move.
 """
 
 from __future__ import annotations

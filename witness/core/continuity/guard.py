@@ -206,22 +206,19 @@ class Guard:
         marks = self._marks
         witness.last_issued = max(witness.last_issued, marks.issued)
         given_up = {each.origin for each in self.alarms if each.kind is Kind.ABANDONED}
-        behind = [
-            each for each in compare.with_marks(witness.book, marks, now) if each.origin not in given_up
-        ]
+        survey = compare.survey(witness.book, marks, now)
+        behind = [each for each in survey.behind if each.origin not in given_up]
         if behind:
             await self._alarm_of_many(behind)
-        for origin in compare.rekeyed(witness.book, marks):
-            self._rekeyed.add(origin)
+        self._rekeyed.update(survey.rekeyed)
         await self._compare_audit(marks, accepted)
         await self._compare_counter(marks, accepted)
         await self._judge_rekeyed()
         if not self._halting():
             # Kept only while it is compared: 100,000 marks are some tens of megabytes.
-            ahead = [origin for origin in witness.book.moved_since(0) if self._is_ahead(origin, marks)]
             marks.heads = {}
             self._flushed = self._remembered = witness.book.sequence
-            await self._do(self._append_heads, key, ahead)
+            await self._do(self._append_heads, key, survey.ahead)
 
     async def _take_record(self, key: MacKey, now: int, accepted: frozenset[Kind]) -> bool:
         """Reads the record, or begins it; False where it is not what it must be, and that is an alarm."""
@@ -321,14 +318,6 @@ class Guard:
         # Only now: a record without its name in the database is taken up, a name without record is an alarm.
         self._desk.set_fact(RECORD, marks.record)
         self._marks = marks
-
-    def _is_ahead(self, origin: str, marks: Marks) -> bool:
-        state, mark = self._witness.book.get(origin), marks.heads.get(origin)
-        if state is None or state.head is None:
-            return False
-        return mark is None or (state.head.size, state.head.timestamp, state.keys_digest) != (
-            mark.size, mark.timestamp, mark.keys,
-        )  # fmt: skip
 
     # --- what the world has of us ---------------------------------------------------------------------------
 
