@@ -197,6 +197,37 @@ def test_test_and_show_and_their_times(rig: Rig, folder: Path) -> None:
     assert "absent" in failed.stdout
 
 
+def test_a_devices_secret_is_given_to_the_core_alone(tpm: Rig, folder: Path) -> None:
+    tpm.right = "the owner's word"
+    tpm.lock()
+    state = folder / "state"
+    log = made(state, tpm, "--secret", "env:OWNER_WORD", OWNER_WORD=tpm.right)
+    assert tpm.right not in (state / "keys" / "keyring.json").read_text()
+    with daemon(state, OWNER_WORD=tpm.right) as running:
+        assert cosign(running, log, 0)[0] == 200
+        front = Path(f"/proc/{running.children()['front']}/environ").read_bytes()
+        assert b"OWNER_WORD" not in front
+    with daemon(state) as running:
+        assert cosign(running, log, 0)[0] == 503
+        assert "is locked" in reasons(running)
+        given = folder / "secret"
+        given.write_text(tpm.right)
+        done = call("--state", state, "keys", "unlock", "--passphrase-file", given)
+        assert done.returncode == 0, done.stderr
+        assert cosign(running, log, 4)[0] == 200
+
+
+def test_status_tells_the_measured_rate(agent: Rig, folder: Path) -> None:
+    state = folder / "state"
+    made(state, agent)
+    assert "in a device" not in call("--state", state, "status").stdout, "one of the keys is in a file"
+    with daemon(state) as running:
+        eventually("it is ready", running.ready)
+        told = call("--state", state, "status").stdout
+    assert "1 of 1 devices, " in told
+    assert "signatures a second" in told
+
+
 def test_a_retired_identity(tpm: Rig, folder: Path) -> None:
     state = folder / "state"
     log = made(state, tpm)

@@ -42,7 +42,8 @@ def list_(layout: StateLayout, *, as_json: bool) -> None:
         for vkey in ring.vkeys:
             click.echo(str(vkey))
         return
-    facts = [_facts(layout, ring, key, _states(layout)) for key in ring.witness_keys]
+    states = _states(layout)
+    facts = [_facts(layout, ring, key, states) for key in ring.witness_keys]
     click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
 
 

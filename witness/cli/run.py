@@ -59,7 +59,7 @@ def run(layout: StateLayout, listen: str | None) -> None:
         "front",
         python("witness.cli.front_process"),
         front_settings(layout, config, listen, locked.front).to_json(),
-        _front_environ(config, os.environ),
+        _front_environ(layout, config, os.environ),
     )
 
     async def started(ready: dict[str, Any]) -> None:
@@ -68,7 +68,7 @@ def run(layout: StateLayout, listen: str | None) -> None:
             await _introduce(layout, config, ready)
 
     async def pull_lists() -> None:
-        await pull_on_schedule(layout.root, config.lists, _front_environ(config, os.environ), _say)
+        await pull_on_schedule(layout.root, config.lists, _front_environ(layout, config, os.environ), _say)
 
     # In processes of their own: the front changes no log's trust, and the core has no network.
     chores = pull_lists if config.lists else None
@@ -150,9 +150,11 @@ def front_settings(
     )
 
 
-def _front_environ(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
-    """The front's environment: ours without the passphrase, which is none of its business."""
-    return {name: value for name, value in environ.items() if name != config.keys.passphrase_env}
+def _front_environ(layout: StateLayout, config: Config, environ: Mapping[str, str]) -> dict[str, str]:
+    """The front's environment: ours without the passphrase and the devices' secrets, none of its business."""
+    secret = {config.keys.passphrase_env, "CREDENTIALS_DIRECTORY"}
+    secret |= {device.secret["env"] for device in keyring.read(layout).devices if "env" in device.secret}
+    return {name: value for name, value in environ.items() if name not in secret}
 
 
 def _check_state(layout: StateLayout, config: Config) -> None:

@@ -85,7 +85,7 @@ class KeptDevice:
         self._deadlines = deadlines
         self._held = held
         self._wake = threading.Event()
-        self._stopping = False
+        self._stopping = threading.Event()
         self._settled = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"device {entry.name}", daemon=True)
 
@@ -104,7 +104,7 @@ class KeptDevice:
 
     def stop(self) -> None:
         """Ends the thread."""
-        self._stopping = True
+        self._stopping.set()
         self._wake.set()
 
     def join(self) -> None:
@@ -154,7 +154,7 @@ class KeptDevice:
 
     def _run(self) -> None:
         pause = _FIRST_PAUSE
-        while not self._stopping:
+        while not self._stopping.is_set():
             self._wake.clear()
             with self._guard:
                 secret, asked = self._secret, self._asked
@@ -163,6 +163,8 @@ class KeptDevice:
             except KeystoreError as error:
                 self._note_failure(error, secret, asked)
                 self._let_go()
+                if self._stopping.is_set():
+                    return
                 lasting = isinstance(self.error, KeyRefused | KeyInvalid)
                 self._wake.wait(_SETTLED_PAUSE if lasting else pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -181,7 +183,7 @@ class KeptDevice:
     def _wait_for_failure(self) -> None:
         while True:
             with self._guard:
-                if self.error is not None or self._stopping:
+                if self.error is not None or self._stopping.is_set():
                     return
             self._wake.wait()
             self._wake.clear()
@@ -239,7 +241,7 @@ class KeptDevice:
         self._settled.set()
 
     def _let_go(self) -> None:
-        if not self._stopping:
+        if not self._stopping.is_set():
             try:
                 self._call("close", self._deadlines.sign)
             except KeystoreError:
