@@ -435,6 +435,7 @@ async def test_a_damaged_place_is_never_a_fresh_start(fetch: HttpFetch, tmp_path
                 {"edge": members["edge"][:-1]},
                 {"edge": members["edge"][::-1]},
                 {"checkpoint": ""},
+                {"checkpoint": log.checkpoint(299).decode()},
                 {"written": -1},
             )
         ]
