@@ -105,6 +105,9 @@ class MemoryStore:
         with self.shared.lock:
             return len(self.shared.contradictions)
 
+    def try_write(self) -> None:
+        pass
+
     def changed(self) -> bool:
         with self.shared.lock:
             news, self._seen = self.shared.writes[self._seen :], len(self.shared.writes)

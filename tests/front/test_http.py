@@ -257,6 +257,20 @@ async def test_a_sender_that_goes_away_leaves_nothing_behind() -> None:
         assert core.bodies == [submission()]
 
 
+async def test_a_sender_that_resets_the_connection_is_no_bug_of_ours(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with fronting(ConnectedFake(), body_limit=200) as front:
+        for length in (100, 1000):  # while the body is read, and while it is refused
+            _, writer = await front.open()
+            writer.write(request_bytes(b"old", length=length))
+            await writer.drain()
+            writer.transport.abort()
+        assert (await front.post("/add-checkpoint", b"old 0"))[0] in (200, 400)
+        await until(lambda: front.service._public._reading == 0)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_bodies_are_never_unpacked() -> None:
     core = ConnectedFake()
     packed = gzip.compress(submission())

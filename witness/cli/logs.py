@@ -15,10 +15,10 @@ from feeders.protocol import BadUrl, FeedLog
 from feeders.tools import Tools
 from witness.cli.config import wrong_url
 from witness.cli.errors import Failure, TheAnswerIsNo, WrongUsage
-from witness.cli.importing import import_logs
 from witness.cli.log_lists import FEEDERS, BadList, parse, wrong_origin
 from witness.cli.output import plural, table, tell_import, tell_skipped, when
 from witness.cli.pins import read_pin
+from witness.cli.pulling import add as add_in_chunks
 from witness.cli.state import existing, pass_layout
 from witness.core.layout import StateLayout
 from witness.core.store.base import CosignedHead, Head, LogRecord
@@ -122,7 +122,7 @@ def import_(layout: StateLayout, file: Path, *, as_json: bool) -> None:
     except BadList as error:
         raise Failure(f"{file}: {error.reason}") from error
     with LogBook(existing(layout).database) as book:
-        imported = import_logs(book, listed, source=f"list {file.name}", now=int(time.time()))
+        imported = add_in_chunks(book, listed, source=f"list {file.name}", now=int(time.time()))
     tell_skipped(skipped)
     tell_import(imported)
     left_out = len(skipped) + len(imported.refused)

@@ -31,7 +31,7 @@ from witness.core.store.logs import LogBook
 
 CHUNK: Final = 200
 """New logs in one transaction: the core's own commits wait for a chunk, not for 44,000 logs."""
-PAUSE: Final = 0.02
+PAUSE: Final = 0.01
 """Seconds between two chunks, for those who waited."""
 _ENVIRONMENT: Final = ("PATH", "PYTHONPATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR")
 """What the process that fetches may see of our environment: no passphrase."""

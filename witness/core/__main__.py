@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import os
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -39,6 +40,15 @@ def main() -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(settings, lockdown))
+    except sqlite3.Error as error:
+        return _say_failure(
+            f"the database cannot be used: {error}", "restore it from a backup: docs/backups.md"
+        )
+    except PermissionError as error:
+        return _say_failure(
+            f"{error.strerror}: {error.filename}",
+            "the state folder belongs to another user: run as that user",
+        )
     except FORESEEN as error:
         return _fail(error)
     return 0
@@ -59,7 +69,11 @@ def _life_line(stop: asyncio.Event) -> None:
 
 
 def _fail(error: BaseException) -> int:
-    _say({"error": str(error) or type(error).__name__, "hint": getattr(error, "hint", "")})
+    return _say_failure(str(error) or type(error).__name__, getattr(error, "hint", ""))
+
+
+def _say_failure(reason: str, hint: str) -> int:
+    _say({"error": reason, "hint": hint})
     return 3
 
 

@@ -88,6 +88,7 @@ class Witness:
         """A remembered earlier head, as root and note, by a log's row and a tree size."""
         self.broken = asyncio.Event()
         self._broken_reason: str | None = None
+        self._failing: str | None = None  # why the last commit failed, until one succeeds
         self._stopping = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -123,6 +124,8 @@ class Witness:
         reasons = []
         if self._broken_reason is not None:
             reasons.append(f"the store is broken: {self._broken_reason}")
+        elif self._failing is not None:
+            reasons.append(str(StoreUnavailable(self._failing)))
         now = int(self._now())
         if now < self.last_issued:
             reasons.append(str(ClockBehind(now, self.last_issued)))
@@ -424,6 +427,7 @@ class Witness:
             return
         outcome, kept, seconds = future.result()
         self.commits += 1
+        self._failing = None
         self.contradictions += kept
         self.stages.commit += seconds
         now = time.perf_counter()
@@ -454,6 +458,7 @@ class Witness:
         if isinstance(error, StoreBroken):
             log.error("the store failed: %s", error.reason)
             refusal: CoreError = StoreUnavailable(error.reason)
+            self._failing = error.reason
             if error.lasting:
                 self._break(error.reason)
         else:
@@ -537,9 +542,19 @@ class Witness:
 
         It runs on the writer's thread, so that no commit of ours falls between reading and applying.
         """
-        since = self.book.change
-        records = await self._event_loop.run_in_executor(self._writer, self._read_changes, since)
+        since, failing = self.book.change, self._failing is not None
+        try:
+            records = await self._event_loop.run_in_executor(self._writer, self._read_changes, since, failing)
+        except StoreBroken as error:
+            if error.lasting:
+                self._break(error.reason)
+            return 0
+        if failing:
+            self._failing = None
         return self.book.apply(records)
 
-    def _read_changes(self, since: int) -> list[tuple[LogRecord, Head | None]]:
+    def _read_changes(self, since: int, failing: bool) -> list[tuple[LogRecord, Head | None]]:  # noqa: FBT001
+        if failing:
+            # Nobody may ask until we say that we are ready again, so it is tried without being asked.
+            self._store.try_write()
         return list(self._store.load(since)) if self._store.changed() else []

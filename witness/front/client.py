@@ -42,8 +42,8 @@ from witness.core.wire import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-DEADLINE = 10.0
-"""Seconds a request may wait for its reply."""
+DEADLINE = 3.0
+"""Seconds a request may wait for its reply. Logs give all their witnesses about one second."""
 FIRST_RETRY = 0.02
 """Seconds before the first new attempt after a connection broke or could not be made."""
 MAX_RETRY = 1.0

@@ -219,6 +219,8 @@ async def _receive(request: web.BaseRequest, limit: int, seconds: float) -> byte
                 if size > limit:
                     return _too_large(limit)
                 chunks.append(chunk)
+    except ConnectionError:
+        return _broken_body()  # the sender has gone: nobody will read this
     except TimeoutError:
         return text(408, f"the body did not arrive within {seconds:g} s", TOO_SLOW)
     except web.RequestPayloadError:
@@ -234,17 +236,17 @@ async def _send_before_body(request: web.BaseRequest, response: web.Response, re
     given_up = reply.outcome in (TOO_SLOW, BROKEN_BODY) or _expects_continue(request)
     if given_up or reply.outcome == TOO_LARGE:
         response.force_close()
-    await response.prepare(request)
-    await response.write_eof()
-    if given_up:
-        return
     left = DISCARD_BYTES
     try:
+        await response.prepare(request)
+        await response.write_eof()
+        if given_up:
+            return
         async with asyncio.timeout(DISCARD_SECONDS):
             while left > 0 and (chunk := await content.readany()):
                 left -= len(chunk)
-    except (TimeoutError, web.RequestPayloadError):
-        return
+    except (TimeoutError, ConnectionError, web.RequestPayloadError):
+        return  # or its sender has gone
 
 
 def _path(request: web.BaseRequest) -> str:

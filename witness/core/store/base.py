@@ -194,7 +194,19 @@ class Store(Protocol):
         ...
 
     def changed(self) -> bool:
-        """Whether another process has written since the last call."""
+        """Whether another process has written since the last call.
+
+        Raises:
+            StoreBroken: the database was removed or replaced while it was in use.
+        """
+        ...
+
+    def try_write(self) -> None:
+        """Makes a transaction that changes nothing, to learn whether writing works (again).
+
+        Raises:
+            StoreBroken: it does not.
+        """
         ...
 
     def close(self) -> None:

@@ -100,16 +100,7 @@ class LogBook:
             LogKeyRefused: a key's type is not one that logs sign with, or the name and key ID are taken.
         """
         for key in keys:
-            if key.type not in LOG_KEY_TYPES:
-                raise LogKeyRefused(
-                    f"{key.name}+{key.key_id.hex()} has type 0x{key.type:02x}, which logs do not sign with",
-                    "a type 0x04 key is a witness's; a log's vkey has type 0x01, 0x02, 0x05 or 0x06",
-                )
-            if not is_usable_key(key):
-                raise LogKeyRefused(
-                    f"{key.name}+{key.key_id.hex()} is no key that could ever verify a signature",
-                    "copy the vkey again from where the log publishes it",
-                )
+            _check_key(origin, key)
         execute = self._connection.execute
         row = execute("SELECT id FROM logs WHERE origin = ?", (origin,)).fetchone()
         new = row is None
@@ -255,3 +246,27 @@ class Transaction:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def _check_key(origin: str, key: VerifierKey) -> None:
+    """Refuses a key that could never be a log's, or never this one's.
+
+    Raises:
+        LogKeyRefused: it is one.
+    """
+    if key.type not in LOG_KEY_TYPES:
+        raise LogKeyRefused(
+            f"{key.name}+{key.key_id.hex()} has type 0x{key.type:02x}, which logs do not sign with",
+            "a type 0x04 key is a witness's; a log's vkey has type 0x01, 0x02, 0x05 or 0x06",
+        )
+    if key.type == SignatureType.RFC6962 and key.name != origin:
+        # SPEC static-ct-api: "The key name of the signature line MUST match the checkpoint origin line."
+        raise LogKeyRefused(
+            f"{key.name}+{key.key_id.hex()} has type 0x05, whose name must be the origin, {origin!r}",
+            "give the origin that the key's name says",
+        )
+    if not is_usable_key(key):
+        raise LogKeyRefused(
+            f"{key.name}+{key.key_id.hex()} is no key that could ever verify a signature",
+            "copy the vkey again from where the log publishes it",
+        )

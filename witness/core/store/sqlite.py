@@ -57,6 +57,7 @@ class SQLiteStore:
         """
         schema.check(path)
         self._path = path
+        self._files: dict[Path, tuple[int, int]] = {}
         self._broken: str | None = None
         try:
             self._writer = connect(path)
@@ -69,10 +70,13 @@ class SQLiteStore:
             self._reader.execute("PRAGMA query_only = ON")
             self._checkpointer = connect(path)
         except sqlite3.Error as error:
-            raise StoreError(f"cannot open {path}: {error}") from error
+            raise StoreError(
+                f"cannot open the database {path}: {error}", "free space on the disk, or see docs/backups.md"
+            ) from error
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
         self._data_version = self._read_data_version()
+        self._check_whole()
 
     def close(self) -> None:
         """Releases the database; the write-ahead log is copied back by SQLite."""
@@ -203,9 +207,26 @@ class SQLiteStore:
 
     def changed(self) -> bool:
         """Whether another process has written since the last call."""
+        with self._write_lock:
+            self._check_whole()
         version = self._read_data_version()
         seen, self._data_version = self._data_version, version
         return version != seen
+
+    def try_write(self) -> None:
+        """Makes a transaction that changes nothing durable, to learn whether writing works (again).
+
+        Raises:
+            StoreBroken: it does not.
+        """
+        with self._write_lock:
+            self._check_whole()
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                self._writer.execute("UPDATE identity SET created = created")
+                self._writer.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
 
     def checkpoint_wal(self) -> int:
         """Copies what is committed from the write-ahead log into the database, beside running requests.
@@ -229,6 +250,23 @@ class SQLiteStore:
             return int(self._writer.execute("PRAGMA data_version").fetchone()[0])
 
     def _check_whole(self) -> None:
+        """Makes sure that what is written will be found again by whoever opens the database next.
+
+        A file that was removed or replaced under us goes on taking writes; only nobody will ever read them.
+        """
+        for name in ("", "-wal"):
+            path = self._path.with_name(self._path.name + name)
+            try:
+                stat = path.stat()
+            except OSError:
+                if path not in self._files:
+                    continue  # no write-ahead log yet
+                file = None
+            else:
+                file = (stat.st_dev, stat.st_ino)
+                self._files.setdefault(path, file)
+            if self._files[path] != file:
+                self._broken = self._broken or f"{path} was removed or replaced while it was in use"
         if self._broken is not None:
             raise StoreBroken(self._broken, lasting=True)
 
