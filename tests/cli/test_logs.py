@@ -72,13 +72,22 @@ def test_adding_the_same_again_changes_nothing(state):
     assert listed(state) == before
 
 
+def test_several_logs_at_once_are_named_as_their_keys_are(state):
+    outcome = witness("logs", "add", A, B, state=state)
+    assert outcome.code == 0
+    assert outcome.out.splitlines() == [f"added {key.split('+')[0]} with 1 key" for key in (A, B)]
+    assert len(listed(state)) == 2
+    outcome = witness("logs", "disable", A.split("+")[0], "--json", state=state)
+    assert json.loads(outcome.out) == {"origin": A.split("+")[0], "disabled": True, "changed": True}
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
         (["nonsense"], "vkey 'nonsense'"),
         ([A[:-4] + "AAAA"], "key ID"),
         ([WITNESS], "has type 0x04, which logs do not sign with"),
-        ([A, B], "name the log with --origin"),
+        ([A, B, "--feeder", "tiles", "--url", "https://log.example/"], "one --url or --pin is for one log"),
         ([A, "--origin", ""], "--origin"),
         ([A, "--origin", "x" * 256], "at most 255 bytes"),
         ([A, "--origin", "a\nb"], "--origin"),

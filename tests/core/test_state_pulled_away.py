@@ -1,4 +1,4 @@
-"""State that is removed, replaced or cannot be written while the core runs: no signature leaves, and it is told."""
+"""State that is removed, replaced or cannot be written under a running core: nothing is signed on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from witness.core.store.sqlite import SQLiteStore
 
 @pytest.mark.parametrize("name", ["witness.db", "witness.db-wal"])
 @pytest.mark.parametrize("replaced", [False, True])
-async def test_a_file_pulled_away_stops_signing(tmp_path: Path, name: str, replaced: bool) -> None:
+async def test_a_file_pulled_away_stops_signing(tmp_path: Path, name: str, *, replaced: bool) -> None:
     layout = make_state(tmp_path)
     log = SimulatedLog("pulled.example/log", size=3)
     trust(layout, log)

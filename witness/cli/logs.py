@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,14 @@ from feeders.protocol import BadUrl, FeedLog
 from feeders.tools import Tools
 from witness.cli.config import wrong_url
 from witness.cli.errors import Failure, TheAnswerIsNo, WrongUsage
-from witness.cli.log_lists import FEEDERS, BadList, parse, wrong_origin
+from witness.cli.log_lists import FEEDERS, MAX_LIST, BadList, parse, wrong_origin
 from witness.cli.output import plural, table, tell_import, tell_skipped, when
 from witness.cli.pins import read_pin
 from witness.cli.pulling import add as add_in_chunks
 from witness.cli.state import existing, pass_layout
 from witness.core.layout import StateLayout
 from witness.core.store.base import CosignedHead, Head, LogRecord
-from witness.core.store.logs import LogBook, LogKeyRefused, LogSettings, UnknownLog
+from witness.core.store.logs import Added, LogBook, LogKeyRefused, LogSettings, UnknownLog
 from witness.tlog.checkpoint import origin_hash
 from witness.tlog.loglist import MAX_QPD
 from witness.tlog.note import MalformedVKey, VerifierKey, parse_vkey
@@ -74,37 +75,57 @@ def add(
     as_json: bool,
     **wish: Any,
 ) -> None:
-    """Add a log, or further keys of a known one.
+    """Add logs, or further keys of a known one.
 
-    Several VKEYs are keys of one log. Given settings replace those of a known log; others stay.
+    With --origin, all VKEYs are keys of that one log; without it, each log is named as its keys are. Given
+    settings replace those of a known log; others stay.
     """
     keys = tuple(_parse_key(vkey) for vkey in dict.fromkeys(vkeys))
-    name = _origin(origin, keys)
+    by_origin = _by_origin(origin, keys)
+    if len(by_origin) > 1 and (wish["url"] is not None or pin is not None):
+        raise WrongUsage("one --url or --pin is for one log", "add the logs one by one, or give --origin")
     settings = _settings(_Wish(**wish))
-    pinned = read_pin(pin, name, keys) if pin is not None else None
     with LogBook(existing(layout).database) as book, book.transaction():
-        try:
-            added = book.add(name, keys, settings, source="cli", now=int(time.time()))
-        except LogKeyRefused as error:
-            raise WrongUsage(error.reason, error.hint) from error
-        record, _ = book.get(name)
-        if record.feeder != NOT_POLLED and record.url is None:
-            raise WrongUsage(f"the feeder {record.feeder} needs --url")
-        _check_url(record)
-        if pinned is not None:
-            if not added.new:
-                raise WrongUsage(f"{name} is known already", "a start is pinned when a log is added")
-            book.pin(name, *pinned, source="cli", now=int(time.time()))
+        done = [_add(book, name, each, settings, pin) for name, each in by_origin.items()]
     if as_json:
-        new_keys = [str(key) for key in added.new_keys]
-        facts = {"origin": name, "new": added.new, "new_keys": new_keys, "changed": added.changed}
-        click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
-    elif added.new:
-        click.echo(f"added {name} with {plural(len(added.new_keys), 'key', 'keys')}")
-    elif added.new_keys:
-        click.echo(f"added {plural(len(added.new_keys), 'key', 'keys')} to {name}")
-    else:
-        click.echo(f"{'changed' if added.changed else 'nothing new for'} {name}")
+        facts = [
+            {
+                "origin": added.origin,
+                "new": added.new,
+                "new_keys": [str(key) for key in added.new_keys],
+                "changed": added.changed,
+            }
+            for added in done
+        ]
+        click.echo(json.dumps(facts if len(facts) > 1 else facts[0], ensure_ascii=False, indent=1))
+        return
+    for added in done:
+        if added.new:
+            click.echo(f"added {added.origin} with {plural(len(added.new_keys), 'key', 'keys')}")
+        elif added.new_keys:
+            click.echo(f"added {plural(len(added.new_keys), 'key', 'keys')} to {added.origin}")
+        else:
+            click.echo(f"{'changed' if added.changed else 'nothing new for'} {added.origin}")
+
+
+def _add(
+    book: LogBook, name: str, keys: tuple[VerifierKey, ...], settings: LogSettings, pin: Path | None
+) -> Added:
+    """One log, inside a transaction."""
+    now = int(time.time())
+    try:
+        added = book.add(name, keys, settings, source="cli", now=now)
+    except LogKeyRefused as error:
+        raise WrongUsage(error.reason, error.hint) from error
+    record, _ = book.get(name)
+    if record.feeder != NOT_POLLED and record.url is None:
+        raise WrongUsage(f"the feeder {record.feeder} needs --url")
+    _check_url(record)
+    if pin is not None:
+        if not added.new:
+            raise WrongUsage(f"{name} is known already", "a start is pinned when a log is added")
+        book.pin(name, *read_pin(pin, name, keys), source="cli", now=now)
+    return added
 
 
 @logs.command(name="import")
@@ -112,13 +133,15 @@ def add(
 @json_option
 @pass_layout
 def import_(layout: StateLayout, file: Path, *, as_json: bool) -> None:
-    """Add the logs of a list: logs/v0, or a YAML list (ours or omniwitness's).
+    """Add the logs of a list: logs/v0, or a YAML list (ours or omniwitness's); - reads standard input.
 
     Only ever adds. A log that is known stays as it is; where the list shows another key for it, that is told
     and not done. Entries that cannot be understood are told of and left out.
     """
     try:
-        listed, skipped = parse(file.read_bytes())
+        # One byte more than may be: the parser then says that it is too long.
+        data = sys.stdin.buffer.read(MAX_LIST + 1) if str(file) == "-" else file.read_bytes()
+        listed, skipped = parse(data)
     except BadList as error:
         raise Failure(f"{file}: {error.reason}") from error
     with LogBook(existing(layout).database) as book:
@@ -189,18 +212,20 @@ def show(layout: StateLayout, origin: str, *, as_json: bool) -> None:
 
 @logs.command()
 @click.argument("origin")
+@json_option
 @pass_layout
-def disable(layout: StateLayout, origin: str) -> None:
+def disable(layout: StateLayout, origin: str, *, as_json: bool) -> None:
     """Cosign nothing further of a log. Its head and its keys stay."""
-    _switch(layout, origin, disabled=True)
+    _switch(layout, origin, disabled=True, as_json=as_json)
 
 
 @logs.command()
 @click.argument("origin")
+@json_option
 @pass_layout
-def enable(layout: StateLayout, origin: str) -> None:
+def enable(layout: StateLayout, origin: str, *, as_json: bool) -> None:
     """Take a disabled log up again, from the head it had."""
-    _switch(layout, origin, disabled=False)
+    _switch(layout, origin, disabled=False, as_json=as_json)
 
 
 def known(book: LogBook, origin: str) -> tuple[LogRecord, Head | None]:
@@ -215,10 +240,15 @@ def known(book: LogBook, origin: str) -> tuple[LogRecord, Head | None]:
         raise TheAnswerIsNo(error.reason, error.hint) from error
 
 
-def _switch(layout: StateLayout, origin: str, *, disabled: bool) -> None:
+def _switch(layout: StateLayout, origin: str, *, disabled: bool, as_json: bool) -> None:
     with LogBook(existing(layout).database) as book, book.transaction():
         known(book, origin)
         changed = book.set_disabled(origin, disabled=disabled)
+    if as_json:
+        click.echo(
+            json.dumps({"origin": origin, "disabled": disabled, "changed": changed}, ensure_ascii=False)
+        )
+        return
     state = "disabled" if disabled else "enabled"
     click.echo(f"{origin} is {state}" if changed else f"{origin} was {state} already")
 
@@ -230,15 +260,16 @@ def _parse_key(vkey: str) -> VerifierKey:
         raise WrongUsage(f"the vkey {vkey[:100]!r}: {error.reason}") from error
 
 
-def _origin(given: str | None, keys: tuple[VerifierKey, ...]) -> str:
-    names = dict.fromkeys(key.name for key in keys)
-    if given is None and len(names) > 1:
-        raise WrongUsage(f"the vkeys have the names {' and '.join(names)}", "name the log with --origin")
-    origin = given if given is not None else next(iter(names))
-    wrong = wrong_origin(origin)
-    if wrong:
-        raise WrongUsage(f"--origin {origin!r}: {wrong}")
-    return origin
+def _by_origin(given: str | None, keys: tuple[VerifierKey, ...]) -> dict[str, tuple[VerifierKey, ...]]:
+    """Which keys are whose: all of the origin given, else each of the origin that its name says."""
+    found: dict[str, tuple[VerifierKey, ...]] = {}
+    for key in keys:
+        origin = given if given is not None else key.name
+        wrong = wrong_origin(origin)
+        if wrong:
+            raise WrongUsage(f"--origin {origin!r}: {wrong}")
+        found[origin] = (*found.get(origin, ()), key)
+    return found
 
 
 def _settings(wish: _Wish) -> LogSettings:
