@@ -77,8 +77,12 @@ def test_several_logs_at_once_are_named_as_their_keys_are(state):
     assert outcome.code == 0
     assert outcome.out.splitlines() == [f"added {key.split('+')[0]} with 1 key" for key in (A, B)]
     assert len(listed(state)) == 2
-    outcome = witness("logs", "disable", A.split("+")[0], "--json", state=state)
-    assert json.loads(outcome.out) == {"origin": A.split("+")[0], "disabled": True, "changed": True}
+    outcome = witness("logs", "disable", A.split("+", maxsplit=1)[0], "--json", state=state)
+    assert json.loads(outcome.out) == {
+        "origin": A.split("+", maxsplit=1)[0],
+        "disabled": True,
+        "changed": True,
+    }
 
 
 @pytest.mark.parametrize(
