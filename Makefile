@@ -49,7 +49,7 @@ run: $(VENV)/.installed $(STATE)/witness.yaml
 # --- Checks ---
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
