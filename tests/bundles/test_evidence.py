@@ -12,8 +12,9 @@ import pytest
 from tests.bundles.world import LOG, MAKER, Log, outcome
 from tests.simulated_log import SimulatedKey
 from witness.bundles import MalformedBundle, Options, trust_in, verify
-from witness.bundles.evidence import FORK, SAME_SIZE, Evidence, contained_root, format_evidence, parse
+from witness.bundles.evidence import FORK, SAME_SIZE, Evidence, format_evidence, parse
 from witness.tlog.checkpoint import Checkpoint
+from witness.tlog.contained import contained_root
 from witness.tlog.merkle import consistency_proof, node_hash
 from witness.tlog.note import format_note
 

@@ -1,8 +1,8 @@
 """Rule 6: parse strictly, by the letter of the specification, and sign our own re-encoding of what was
 understood. Any bytes give a value or the one documented error of that parser, nothing else.
 
-The guard: `parse_add_checkpoint` and `parse_sign_subtree` (witness/tlog/submission.py); `Witness._judge_one`
-(witness/core/witness.py), which signs and stores `checkpoint.text()` with the verified lines alone.
+The guard: `parse_add_checkpoint` and `parse_sign_subtree` (witness/tlog/submission.py); `Judge.judge`
+(witness/core/judging.py), which signs and stores `checkpoint.text()` with the verified lines alone.
 """
 
 from __future__ import annotations

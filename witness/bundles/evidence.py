@@ -22,7 +22,6 @@ The keys in the file only say which keys to ask for: whoever reads it must know 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,7 +29,7 @@ from witness.bundles.judge import LOG, Judge
 from witness.bundles.report import Learned, MalformedBundle
 from witness.bundles.strict_json import MalformedJson, decode, list_of, refuse_other_cases, text_of
 from witness.tlog.checkpoint import Checkpoint, MalformedCheckpoint, parse_checkpoint
-from witness.tlog.merkle import HASH_SIZE, InvalidProof, node_hash, verify_consistency
+from witness.tlog.merkle import HASH_SIZE, InvalidProof, verify_consistency
 from witness.tlog.note import (
     MalformedNote,
     MalformedVKey,
@@ -157,35 +156,6 @@ class Evidence:
     def learned(self) -> Learned:
         """Nothing: neither checkpoint is to be trusted."""
         return Learned()
-
-
-def contained_root(old_size: int, new_size: int, new_root: bytes, proof: Sequence[bytes]) -> bytes | None:
-    """The root at `old_size` that a consistency proof shows the tree of `new_size` and `new_root` to have.
-
-    This turns a proof that failed against a trusted root into evidence, if it leads to the new root all the
-    same. Where the old tree is a complete subtree (a power of two) the proof leaves its root out.
-
-    Returns:
-        None when the proof leads to another root, or does not tell.
-    """
-    if not 0 < old_size < new_size or not proof or old_size & (old_size - 1) == 0:
-        return None
-    # RFC 9162, section 2.1.4.2, for the old root alone: the verification below decides.
-    fn, sn = old_size - 1, new_size - 1
-    while fn & 1:
-        fn, sn = fn >> 1, sn >> 1
-    root = proof[0]
-    for sibling in proof[1:]:
-        if fn & 1 or fn == sn:
-            root = node_hash(sibling, root)
-            while fn and not fn & 1:
-                fn, sn = fn >> 1, sn >> 1
-        fn, sn = fn >> 1, sn >> 1
-    try:
-        verify_consistency(old_size, new_size, root, new_root, proof)
-    except InvalidProof:
-        return None
-    return root
 
 
 def format_evidence(evidence: Evidence) -> bytes:

@@ -120,7 +120,7 @@ def read_trust(
         return parse_witness_key(text, known)
 
     return Options(
-        policy=_policy(policy_file, known),
+        policy=read_policy(policy_file, known),
         logs=tuple(_key("--log", parse_log_key, text) for text in logs),
         witnesses=tuple(
             _key("--witness", lambda key: parse_witness_key(key, known), each) for each in witnesses
@@ -196,7 +196,14 @@ def read_file(name: str, limit: int) -> bytes:
     return data
 
 
-def _policy(name: str | None, dialect: Dialect) -> Policy | None:
+def read_policy(name: str | None, dialect: Dialect) -> Policy | None:
+    """The policy in a file, or None for no file.
+
+    Raises:
+        WrongUsage: it is none of the dialect.
+        Failure: it is too long.
+        OSError: it cannot be read.
+    """
     if name is None:
         return None
     try:

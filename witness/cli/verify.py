@@ -36,8 +36,9 @@ from witness.bundles.formats import MAX_BUNDLE_SIZE
 from witness.bundles.sumdb import needed_tiles
 from witness.cli.errors import NO, WORLD, Failure, WrongUsage, one_line, say_error
 from witness.cli.trust_store import TrustStore
+from witness.cli.trusting import read_file, read_policy
 from witness.tlog.note import MalformedVKey
-from witness.tlog.policy import Dialect, MalformedPolicy, Policy, parse_policy
+from witness.tlog.policy import Dialect
 
 STDIN: Final = "-"
 TILES: Final = "tiles"
@@ -152,7 +153,7 @@ def verify(  # noqa: PLR0917 - click's calling convention; the names are the opt
         raise WrongUsage("standard input can be read once only")
     known = Dialect(dialect)
     contents, tiles = _artifacts(artifacts)
-    policy = _policy(policy_file, known)
+    policy = read_policy(policy_file, known)
     age = _duration(max_age)
     if age is not None and policy is None and not witnesses:
         raise WrongUsage("--max-age says nothing without witnesses", "give --policy or --witness")
@@ -163,11 +164,11 @@ def verify(  # noqa: PLR0917 - click's calling convention; the names are the opt
             _key("--witness", lambda each: parse_witness_key(each, known), text) for text in witnesses
         ),
         origin=origin,
-        entry=_read(entry_file) if entry_file is not None else None,
+        entry=read_file(entry_file, MAX_BUNDLE_SIZE) if entry_file is not None else None,
         leaf_hash=_leaf_hash(leaf_hash),
         artifacts=contents,
         manifest_keys=tuple(_key("--manifest-key", parse_manifest_key, text) for text in manifest_keys),
-        trusted_root=_read(trusted_root) if trusted_root is not None else None,
+        trusted_root=read_file(trusted_root, MAX_BUNDLE_SIZE) if trusted_root is not None else None,
         previous=_previous(previous),
         max_age=age,
         now=int(time.time()),
@@ -191,7 +192,7 @@ def _opened(folder: Path | None) -> Iterator[TrustStore | None]:
 def _answer(question: Question, name: str, *, as_json: bool) -> int:
     """Judges one file and prints the answer; the exit code that it alone would have."""
     try:
-        data = _read(name)
+        data = read_file(name, MAX_BUNDLE_SIZE)
     except (Failure, OSError) as error:
         reason = error.reason if isinstance(error, Failure) else f"{name}: {error.strerror or error}"
         say_error(reason)
@@ -250,32 +251,11 @@ def _print(name: str, report: Report) -> None:
     click.echo(styled("verified", "green") if report.verified else styled("NOT VERIFIED", "red"))
 
 
-def _read(name: str, limit: int = MAX_BUNDLE_SIZE) -> bytes:
-    """A file, or standard input for `-`, of bounded size."""
-    if name == STDIN:
-        data = sys.stdin.buffer.read(limit + 1)
-    else:
-        with Path(name).open("rb") as file:
-            data = file.read(limit + 1)
-    if len(data) > limit:
-        raise Failure(f"{name}: more than {limit} bytes")
-    return data
-
-
-def _policy(name: str | None, dialect: Dialect) -> Policy | None:
-    if name is None:
-        return None
-    try:
-        return parse_policy(_read(name), dialect)
-    except MalformedPolicy as error:
-        raise WrongUsage(f"{name}: {error}", "the policy may be of another --dialect") from error
-
-
 def _previous(name: str | None) -> Learned | None:
     if name is None:
         return None
     try:
-        return trust_in(_read(name))
+        return trust_in(read_file(name, MAX_BUNDLE_SIZE))
     except MalformedBundle as error:
         raise WrongUsage(f"{name}: {error}") from error
 
@@ -319,7 +299,7 @@ def _artifacts(pairs: Sequence[str]) -> tuple[dict[str, bytes], Path | None]:
         if name == TILES and Path(file).is_dir():
             tiles = Path(file)
         else:
-            contents[name] = _read(file, MAX_ARTIFACT_SIZE)
+            contents[name] = read_file(file, MAX_ARTIFACT_SIZE)
     return contents, tiles
 
 
@@ -329,6 +309,6 @@ def _tiles(folder: Path, lookups: Sequence[bytes]) -> Mapping[str, bytes]:
     for path in dict.fromkeys(path for data in lookups for path in needed_tiles(data)):
         for each in (path, path.partition(".p/")[0]):
             if (folder / each).is_file():
-                found[each] = _read(str(folder / each))
+                found[each] = read_file(str(folder / each), MAX_BUNDLE_SIZE)
                 break
     return found

@@ -27,9 +27,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from witness.core.book import LogBook, LogState
+from witness.core.book import LogBook
 from witness.core.clock import ClockCheck
 from witness.core.cosigner import Cosigner
+from witness.core.judging import Judge
 from witness.core.refusals import (
     ClockBehind,
     CoreError,
@@ -37,7 +38,6 @@ from witness.core.refusals import (
     InternalError,
     MalformedRequest,
     Overloaded,
-    Refusal,
     StaleOldSize,
     Stopping,
     StoreUnavailable,
@@ -46,11 +46,9 @@ from witness.core.refusals import (
 )
 from witness.core.request import Answer, Limits, Request, Respond, Stages
 from witness.core.signing import SigningDesk
-from witness.core.store.base import Advance, Contradiction, CosignedHead, Head, LogRecord, Store, StoreBroken
+from witness.core.store.base import Head, LogRecord, Store, StoreBroken
 from witness.core.subtree import cosign_subtree, judge_subtree, sign_subtree
-from witness.core.verifier import authenticate, contradicts, forks, judge
 from witness.tlog.merkle import EMPTY_ROOT
-from witness.tlog.note import format_note
 from witness.tlog.submission import MalformedSubmission, parse_add_checkpoint
 
 log = logging.getLogger(__name__)
@@ -84,8 +82,7 @@ class Witness:
         self.clock: ClockCheck | None = None
         self.halted: CoreError | None = None
         """Why nothing is signed, where an alarm stands; set by `witness.core.continuity`."""
-        self.recall: Callable[[int, int], tuple[bytes, bytes] | None] | None = None
-        """A remembered earlier head, as root and note, by a log's row and a tree size."""
+        self.judge = Judge(store, cosigner)
         self.broken = asyncio.Event()
         self._broken_reason: str | None = None
         self._failing: str | None = None  # why the last commit failed, until one succeeds
@@ -251,7 +248,7 @@ class Witness:
             except Unavailable as error:
                 self._finish(request, self._count(error))
                 continue
-            desk.start(self._sign, request, timestamp).add_done_callback(
+            desk.start(self.judge.cosign, request, timestamp).add_done_callback(
                 self._back(self._signed_at, [request])
             )
 
@@ -260,7 +257,7 @@ class Witness:
         if self._broken_reason is not None:
             raise StoreUnavailable(self._broken_reason)
         if self.halted is not None:
-            raise self.halted
+            raise self.halted.with_traceback(None)  # it is raised again and again, and must not grow
         now = int(self._now())
         if now < self.last_issued:
             raise ClockBehind(now, self.last_issued)
@@ -287,70 +284,12 @@ class Witness:
         began = time.perf_counter()
         for request in batch:
             try:
-                self._judge_one(request, timestamp)
+                self.judge.judge(request, timestamp)
+                if self._desk is None:
+                    self.judge.cosign(request, timestamp)
             except CoreError as error:
                 request.error = error
         return time.perf_counter() - began
-
-    def _judge_one(self, request: Request, timestamp: int) -> None:
-        submission, log_state = request.submission, request.log
-        checkpoint = submission.checkpoint
-        head = log_state.head
-        signatures = authenticate(submission, request.keys)
-        # Our own re-encoding of what was understood, with the log's verified lines and no others.
-        text = checkpoint.text()
-        note = format_note(text, signatures)
-        start = log_state.start
-        # A pinned start is judged as a head that was never cosigned: what is first cosigned extends it.
-        try:
-            judge(submission, start)
-        except Refusal:
-            if start is not None:
-                # SPEC tlog-witness: "the witness MAY log the request even if the checkpoint fails one of the
-                # consistency checks above …, as it might be proof of log misbehavior." Whatever old size the
-                # caller named, the log has signed both.
-                request.contradiction = self._contradiction(request, start, note, timestamp)
-            raise
-        request.judged = (head, text, note)
-        if self._desk is None:
-            self._sign(request, timestamp)
-
-    def _contradiction(
-        self, request: Request, start: Head, note: bytes, timestamp: int
-    ) -> Contradiction | None:
-        """What in a refused request, signed by the log, contradicts what the log signed before."""
-        submission, log_state = request.submission, request.log
-        checkpoint = submission.checkpoint
-        kind, size, earlier = "root-mismatch", checkpoint.size, None
-        if contradicts(checkpoint, start):
-            earlier = self._stored_note(log_state, start)
-        elif checkpoint.size < start.size:
-            known = self.recall(log_state.log_id, checkpoint.size) if self.recall is not None else None
-            earlier = known[1] if known is not None and known[0] != checkpoint.root else None
-        elif forks(submission, start):
-            kind, size, earlier = "fork", start.size, self._stored_note(log_state, start)
-        if earlier is None:
-            return None
-        return Contradiction(
-            log_id=log_state.log_id, kind=kind, seen=timestamp, size=size,
-            stored=earlier, offered=note, proof=b"".join(submission.proof),
-        )  # fmt: skip
-
-    def _stored_note(self, log_state: LogState, start: Head) -> bytes | None:
-        """The note of what the next checkpoint must extend, if it is still that."""
-        if log_state.head is None:
-            return self._store.pinned_note(log_state.log_id)
-        stored = self._store.cosigned_by_id(log_state.log_id)
-        return stored.note if stored is not None and stored.head == start else None
-
-    def _sign(self, request: Request, timestamp: int) -> None:
-        """Signs what was judged good; on a judge thread, or on a signer's where a key is in a device."""
-        assert request.judged is not None
-        head, text, note = request.judged
-        checkpoint = request.submission.checkpoint
-        cosignatures = self._cosigner.cosign(checkpoint, text, timestamp)
-        after = CosignedHead(Head(checkpoint.size, checkpoint.root, timestamp), note, cosignatures)
-        request.move = Advance(request.log.log_id, head, after)
 
     # --- back on the loop -----------------------------------------------------------------------------------
 
@@ -505,7 +444,7 @@ class Witness:
         if self._stopping:
             raise self._count(Stopping())
         if self.halted is not None:
-            raise self._count(self.halted)
+            raise self._count(self.halted).with_traceback(None)
         if self.pending >= self._limits.max_pending:
             raise self._count(Overloaded(retry_after=1))
         self.pending += 1

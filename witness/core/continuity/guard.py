@@ -122,7 +122,7 @@ class Guard:
         self._watch = witness
         witness.clock = ClockCheck()
         if self._settings.recent:
-            witness.recall = functools.partial(memory.recall, self._desk)
+            witness.judge.recall = functools.partial(memory.recall, self._desk)
         self._contradictions = witness.contradictions
         witness.book.on_rekeyed = self._on_rekeyed
         witness.halted = NotCompared("its state is being compared with the high-water record")
