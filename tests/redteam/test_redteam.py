@@ -157,7 +157,7 @@ def test_with_one_user_for_both(*, root: bool) -> None:
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("seed", range(100, 110))
+@pytest.mark.parametrize("seed", range(100, 104))
 def test_for_long(seed: int) -> None:
     account = CORE if os.geteuid() == 0 else None
     front = FRONT if os.geteuid() == 0 else None
