@@ -78,6 +78,16 @@ def all_bars() -> dict[str, Bar]:
         "many-memory": Bar("memory a log", 1.5, 0.7, "KB", most=True),
         "start": Bar("start with 100k logs", 3, None, "s", most=True),
         "idle": Bar("idle memory of all processes", 150, None, mib, most=True),
+        "verify-signatures": Bar(
+            "verifying a tlog-proof with 16 cosignatures, over its signature checks",
+            1.5,
+            None,
+            "×",
+            most=True,
+        ),
+        "verify-memory": Bar("peak memory verifying sumdb look-ups in one call", 150, None, mib, most=True),
+        "verify-growth": Bar("its growth over the second 50,000 of 100,000", 5, None, mib, most=True),
+        "verify-start": Bar("start of `witness verify`, with one proof", 250, None, "ms", most=True),
     }
 
 

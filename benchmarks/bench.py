@@ -18,8 +18,9 @@ from benchmarks.loadgen import BrokenAnswer
 from benchmarks.measure import fdatasync_ms, machine
 from benchmarks.ours import ServerFailed
 from benchmarks.peers import against_peers
+from benchmarks.verifying import verifying
 
-SCENARIOS = ("commit", "both", "isolation", "many", "traced", "peers")
+SCENARIOS = ("commit", "both", "isolation", "many", "traced", "verifying", "peers")
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -56,6 +57,10 @@ def run(options: argparse.Namespace, folder: Path) -> Report:
         "isolation": (lambda: scenarios.isolation(bench), ("isolation-ed25519", "isolation-both")),
         "many": (lambda: scenarios.many_logs(bench), ("many-rate", "many-memory", "refusals", "start")),
         "traced": (lambda: scenarios.traced(bench), ("covered",)),
+        "verifying": (
+            lambda: verifying(bench),
+            ("verify-signatures", "verify-memory", "verify-growth", "verify-start"),
+        ),
         "peers": (lambda: against_peers(bench), ()),
     }
     for name, (step, bars) in steps.items():
