@@ -378,7 +378,7 @@ def test_a_missing_file_is_told(state):
     assert "No such file" in outcome.error()
 
 
-def test_a_list_of_a_whole_network_is_one_transaction(state):
+def test_a_list_of_a_whole_network(state):
     count = 44_000
     text = "logs/v0\n" + "".join(
         f"vkey {A}\norigin log.example/{n}\nqpd 1\ncontact c\n" for n in range(count)

@@ -56,6 +56,17 @@ async def test_the_database_refuses_even_sql_by_hand(tmp_path: Path, statement: 
     by_hand.close()
 
 
+async def test_replacing_a_head_by_hand_does_nothing(tmp_path: Path) -> None:
+    """REPLACE would delete the row without asking the triggers that guard deletion."""
+    layout, _ = await _cosigned(tmp_path)
+    by_hand = sqlite3.connect(layout.database)
+    before = by_hand.execute("SELECT * FROM heads").fetchall()
+    by_hand.execute("REPLACE INTO heads SELECT log_id, 1, root, timestamp, note, cosignatures FROM heads")
+    by_hand.commit()
+    assert by_hand.execute("SELECT * FROM heads").fetchall() == before
+    by_hand.close()
+
+
 async def test_a_log_that_is_disabled_keeps_its_head_and_goes_on_from_it(tmp_path: Path) -> None:
     layout, log = await _cosigned(tmp_path)
     log.append(4)

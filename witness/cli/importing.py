@@ -58,16 +58,16 @@ def import_logs(book: LogBook, logs: Iterable[ListedLog], *, source: str, now: i
     refused: list[RefusedKey] = []
     known = 0
     with book.transaction():
-        # Read inside the transaction: nobody adds a log between the look and the leap.
-        trusted = {record.origin: record.vkeys for record, _ in book.all()}
         for log in _merge(logs):
-            if log.origin not in trusted:
+            # Looked up inside the transaction: nobody adds a log between the look and the leap.
+            trusted = book.vkeys(log.origin)
+            if trusted is None:
                 refusals = _add(book, log, source, now)
                 if len(refusals) < len(log.vkeys):
                     added.append(log.origin)
                 refused += refusals
                 continue
-            others = [str(key) for key in log.vkeys if str(key) not in trusted[log.origin]]
+            others = [str(key) for key in log.vkeys if str(key) not in trusted]
             changed += [ChangedKey(log.origin, vkey) for vkey in others]
             known += not others
     return Imported(tuple(added), known, tuple(changed), tuple(refused))

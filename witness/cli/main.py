@@ -67,3 +67,7 @@ def main(context: click.Context, folder: Path | None) -> None:
     """A transparency-log witness: cosigns checkpoints of logs that prove to be append-only."""
     home = Path(os.environ.get("HOME") or "/")
     context.obj = StateLayout(state.resolve(folder, os.environ, home))
+
+
+if __name__ == "__main__":
+    main()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from witness.cli.config import Config, ConfigError, load
 from witness.cli.errors import Failure
 from witness.core.layout import StateLayout
+
+if TYPE_CHECKING:
+    from witness.cli.config import Config
 
 MAX_SOCKET_PATH: Final = 107
 """Bytes of a Unix socket's path on Linux, without the final zero byte (unix(7))."""
@@ -79,6 +81,8 @@ def read_config(layout: StateLayout) -> Config:
     Raises:
         Failure: it is missing, or not what it must be.
     """
+    from witness.cli.config import ConfigError, load
+
     try:
         return load(layout.config)
     except FileNotFoundError as error:

@@ -14,7 +14,6 @@ import click
 
 import witness
 from witness.bundles import Options, parse_log_key, parse_witness_key
-from witness.cli.config import wrong_url
 from witness.cli.errors import Failure, WrongUsage
 from witness.tlog.note import MalformedVKey, VerifierKey
 from witness.tlog.policy import MAX_POLICY_SIZE, Dialect, MalformedPolicy, Policy, parse_policy
@@ -145,6 +144,8 @@ def read_asked(
         WrongUsage: a value is not what it must be, or no key of the log is known.
         Failure, OSError: the policy cannot be read.
     """
+    from witness.cli.config import wrong_url
+
     options = read_trust(**trust)
     policy = options.policy
     of_logs = policy.logs if policy is not None else ()

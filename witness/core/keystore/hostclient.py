@@ -120,13 +120,14 @@ class HostClient:
                 answer = receive(self._connection)
                 with self._guard:
                     future = self._waiting.get(answer["id"])
-                if future is not None:
+                if future is not None and not future.done():
                     future.set_result(answer)
         with self._guard:
             self._closed = True
             waiting = list(self._waiting.values())
         gone = {"error": ["absent", "the process that keeps the devices has ended", "restart the witness"]}
         for future in waiting:
-            future.set_result(gone)
+            if not future.done():  # answered already, and its asker has not yet taken it out
+                future.set_result(gone)
         if self._on_lost is not None:
             self._on_lost()

@@ -192,6 +192,15 @@ class LogBook:
             return found
         raise UnknownLog(f"no log has the origin {origin!r}", "witness logs list shows the origins")
 
+    def vkeys(self, origin: str) -> tuple[str, ...] | None:
+        """The keys trusted for an origin, or None where there is no such log."""
+        rows = self._connection.execute(
+            "SELECT k.vkey FROM logs l LEFT JOIN log_keys k ON k.log_id = l.id"
+            " WHERE l.origin = ? ORDER BY k.id",
+            (origin,),
+        ).fetchall()
+        return tuple(vkey for (vkey,) in rows if vkey is not None) if rows else None
+
     def all(self) -> Iterator[tuple[LogRecord, Head | None]]:
         """Every log with its head, by origin."""
         return load_logs(self._connection, "1 ORDER BY l.origin", ())

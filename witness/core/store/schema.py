@@ -189,6 +189,12 @@ MIGRATIONS: tuple[str, ...] = (
         AND (NEW.size < size OR (NEW.size = size AND NEW.root <> root)))
     BEGIN SELECT RAISE(ABORT, 'the first head extends the pinned start'); END;
     """,
+    # REPLACE deletes a row without asking the delete triggers: a head is inserted once, then only updated.
+    """
+    CREATE TRIGGER heads_once BEFORE INSERT ON heads
+    WHEN EXISTS (SELECT 1 FROM heads WHERE log_id = NEW.log_id)
+    BEGIN SELECT RAISE(IGNORE); END;
+    """,
 )
 
 
