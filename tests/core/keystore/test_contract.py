@@ -114,7 +114,7 @@ def test_a_device_that_is_taken_away_under_load_and_brought_back(rig: Rig) -> No
             for thread in threads:
                 thread.join()
         assert all(good), "a signature that was given out verifies"
-        # An agent is back before its key is: between the two it looks locked, as ssh-agent does not tell which.
+        # An agent is back before its key is; between the two it looks like one that is locked.
         expected = {KeyAbsent, KeyLocked} if rig.backend == "ssh-agent" else {KeyAbsent}
         assert {type(error) for error in errors} <= expected
         assert bool(errors) is rig.holds
