@@ -344,7 +344,7 @@ def test_a_log_s_key_replaced_under_a_running_core(layout: StateLayout, log: Sim
     with running(layout), SocketClient(layout.core_socket) as client:
         assert isinstance(client.add_checkpoint(log.add_checkpoint(4, keys=[thief])), SigningStopped)
         with Desk(layout.database) as desk:
-            from witness.core.book import digest_of_keys
+            from witness.core.request import digest_of_keys
 
             recover.accept_keys(desk, ORIGIN, digest_of_keys([str(thief.vkey)]), NOW)
         poll(

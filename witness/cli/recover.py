@@ -17,11 +17,11 @@ from witness.cli.errors import NO, Failure, TheAnswerIsNo, WrongUsage, say_error
 from witness.cli.logs import json_option
 from witness.cli.output import when
 from witness.cli.state import existing, pass_layout
-from witness.core.book import digest_of_keys
 from witness.core.continuity import recover as way
 from witness.core.continuity.recover import Behind, CannotRecover, Plan
 from witness.core.keystore import keyring
 from witness.core.layout import StateLayout
+from witness.core.request import digest_of_keys
 from witness.core.store import schema
 from witness.core.store.alarms import Alarm, Kind
 from witness.core.store.desk import Desk

@@ -1,90 +1,16 @@
-"""What the core remembers of its logs in memory: keys, head, and who is waiting.
-
-One `LogState` a log, about 700 bytes. Only the event loop's thread changes them.
-"""
+"""All logs as the core remembers them, and the order in which their heads moved."""
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from witness.core.refusals import CoreError
-from witness.core.request import Request
+from witness.core.request import LogState, digest_of_keys
 from witness.core.store.base import Head, LogRecord
 from witness.core.wire import Changes, Cursor
-from witness.tlog.note import VerifierKey, parse_vkey
 
 CHANGES_PAGE = 5000
 """Origins in one answer about changes, at most."""
-
-
-class LogState:
-    """One log as the core knows it.
-
-    `busy` is set from the moment a request for it is taken up until its answer; others wait in `waiting`, so
-    that each is judged against the state the one before it left. `stopped` is why nothing of this log is
-    signed, where an alarm is about it alone.
-    """
-
-    __slots__ = (
-        "_digest",
-        "_keys",
-        "_vkeys",
-        "busy",
-        "disabled",
-        "head",
-        "log_id",
-        "origin",
-        "pin",
-        "stopped",
-        "waiting",
-    )
-
-    def __init__(self, log_id: int, origin: str) -> None:
-        self.log_id = log_id
-        self.origin = origin
-        self._vkeys: tuple[str, ...] = ()
-        self._keys: tuple[VerifierKey, ...] | None = ()
-        self._digest: str | None = None
-        self.disabled = False
-        self.stopped: CoreError | None = None
-        self.head: Head | None = None
-        self.pin: Head | None = None
-        self.busy = False
-        self.waiting: deque[Request] | None = None
-
-    @property
-    def keys(self) -> tuple[VerifierKey, ...]:
-        """The keys trusted for the log. Parsed when first needed: most logs of a long list are quiet."""
-        keys = self._keys
-        if keys is None:
-            keys = self._keys = tuple(parse_vkey(text) for text in self._vkeys)
-            self._vkeys = ()
-        return keys
-
-    @property
-    def start(self) -> Head | None:
-        """What the next checkpoint must extend: our head, or before the first contact what is pinned."""
-        return self.head if self.head is not None else self.pin
-
-    def trust(self, vkeys: tuple[str, ...]) -> None:
-        """Sets the keys trusted for the log, as text that was parsed once when it was stored."""
-        self._vkeys, self._keys, self._digest = vkeys, None, None
-
-    @property
-    def keys_digest(self) -> str:
-        """Names the set of keys trusted for the log (`digest_of_keys`)."""
-        if self._digest is None:
-            vkeys = self._vkeys if self._keys is None else tuple(str(key) for key in self._keys)
-            self._digest = digest_of_keys(vkeys)
-        return self._digest
-
-
-def digest_of_keys(vkeys: Iterable[str]) -> str:
-    """A short name for a set of vkeys: 16 hexadecimal digits of the SHA-256 of their texts, sorted."""
-    return hashlib.sha256("\n".join(sorted(vkeys)).encode()).hexdigest()[:16]
 
 
 class LogBook:
@@ -163,7 +89,10 @@ class LogBook:
         return found
 
     def changes(self, cursor: Cursor | None) -> Changes:
-        """Origins whose head moved after the cursor, oldest move first."""
+        """Origins whose head moved after the cursor, oldest move first.
+
+        A log that an alarm has stopped is left out: what we hold of it may be older than what others have.
+        """
         after = cursor.sequence if cursor is not None and cursor.epoch == self._epoch else 0
         newest_first = []
         for origin, sequence in reversed(self._moved.items()):
@@ -175,7 +104,7 @@ class LogBook:
         return Changes(
             cursor=Cursor(self._epoch, last),
             more=len(newest_first) > len(page),
-            origins=tuple(origin for _, origin in page),
+            origins=tuple(origin for _, origin in page if self._logs[origin].stopped is None),
         )
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from witness.core.book import LogState
 from witness.core.cosigner import Cosigner
 from witness.core.refusals import Refusal
-from witness.core.request import Request
+from witness.core.request import LogState, Request
 from witness.core.store.base import Advance, Contradiction, CosignedHead, Head, Store
 from witness.core.verifier import authenticate, contradicts, forks, judge
 from witness.tlog.note import format_note

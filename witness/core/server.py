@@ -281,7 +281,11 @@ class CoreServer:
         return LogPage(change=since, more=more, logs=tuple(logs))
 
     async def _changes(self, payload: bytes) -> bytes:
-        return encode_value(self._witness.book.changes(decode_cursor(payload)))
+        cursor = decode_cursor(payload)
+        if self._witness.halted is not None:
+            # What we hold may be older than what others have of us: it must not be published in its place.
+            raise self._witness.halted.with_traceback(None)
+        return encode_value(self._witness.book.changes(cursor))
 
 
 class _Connection(asyncio.Protocol):

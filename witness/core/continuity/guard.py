@@ -21,7 +21,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from witness.core.book import LogState
 from witness.core.clock import ClockCheck
 from witness.core.continuity import compare, memory
 from witness.core.continuity.authority import Action, Authority, was_used
@@ -32,6 +31,7 @@ from witness.core.continuity.settings import ContinuitySettings
 from witness.core.continuity.sshsig import parse_operator
 from witness.core.keystore.base import KeystoreError
 from witness.core.refusals import ClockBehind, CoreError, NotCompared, SigningStopped, StateBehind
+from witness.core.request import LogState
 from witness.core.store import alarms, audit
 from witness.core.store.alarms import ONE_LOG, Alarm, Kind
 from witness.core.store.audit import Event

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from witness.core.book import digest_of_keys
 from witness.core.continuity.memory import sanction_keys
+from witness.core.request import digest_of_keys
 from witness.core.store import schema
 from witness.core.store.audit import Event, leave
 from witness.core.store.base import CosignedHead, Head, LogRecord, StoreError
