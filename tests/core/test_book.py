@@ -10,6 +10,7 @@ import pytest
 from tests.core.state import START, core, make_state, trust
 from tests.core.test_store_contract import root
 from tests.simulated_log import SimulatedKey, SimulatedLog
+from witness.core import book as book_module
 from witness.core import request as request_module
 from witness.core.book import CHANGES_PAGE, LogBook
 from witness.core.store.base import Head, LogRecord
@@ -107,7 +108,7 @@ def test_what_moved_since_comes_once_in_the_order_of_its_latest_move() -> None:
 
 def test_pages_add_up_while_heads_move(monkeypatch: pytest.MonkeyPatch) -> None:
     assert CHANGES_PAGE > 100
-    monkeypatch.setattr(request_module, "CHANGES_PAGE", 3)
+    monkeypatch.setattr(book_module, "CHANGES_PAGE", 3)
     known = book(8)
     first = known.changes(None)
     assert (first.origins, first.more) == (("log-0", "log-1", "log-2"), True)
