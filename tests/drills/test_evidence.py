@@ -36,7 +36,7 @@ async def contradicted(layout: StateLayout, log: SimulatedLog) -> None:
     """Cosigned at 6 and 11, remembered at 6; then three contradictions."""
     async with core(layout) as running:
         desk = Desk(layout.database)
-        running.witness.recall = lambda log_id, size: memory.recall(desk, log_id, size)
+        running.witness.judge.recall = lambda log_id, size: memory.recall(desk, log_id, size)
         await running.witness.add_checkpoint(log.add_checkpoint(0))
         memory.remember_heads(desk, [1], 4)
         log.append(5)
@@ -85,12 +85,9 @@ def test_remembered_heads_are_bounded(tmp_path: Path) -> None:
     log = SimulatedLog("evidence.example/log", size=1)
     trust(layout, log)
     with Desk(layout.database) as desk:
+        desk.connection.execute("INSERT INTO heads VALUES (1, 0, zeroblob(32), 1, x'', x'')")
         for size in range(1, 20):
-            desk.connection.execute(
-                "INSERT INTO heads VALUES (1, ?, zeroblob(32), 1, x'', x'')"
-                " ON CONFLICT (log_id) DO UPDATE SET size = excluded.size",
-                (size,),
-            )
+            desk.connection.execute("UPDATE heads SET size = ?", (size,))
             memory.remember_heads(desk, [1], 5)
         sizes = [row[0] for row in desk.connection.execute("SELECT size FROM recent_heads ORDER BY size")]
     assert sizes == [15, 16, 17, 18, 19]

@@ -113,12 +113,15 @@ def unlock(layout: StateLayout, *, device: str | None, passphrase_file: Path | N
     while time.monotonic() < until:
         status = core_status(layout)
         # The answer is told by its attempt. While the device is being opened the old error may still stand.
-        for key in status.keys if status else ():
-            if key.vkey in mine and f"[unlock {attempt}]" in key.detail:
-                if key.state == "ready":
-                    click.echo(f"{device} is unlocked")
-                    return
+        keys = [key for key in status.keys if key.vkey in mine] if status else []
+        told = [key for key in keys if f"[unlock {attempt}]" in key.detail]
+        for key in told:
+            if key.state != "ready":
                 raise TheAnswerIsNo(key.detail.partition(" [unlock")[0])
+        # A device's keys come one after the other; it is of use when all are there.
+        if told and all(key.state == "ready" for key in keys):
+            click.echo(f"{device} is unlocked")
+            return
         time.sleep(_POLL)
     raise Failure(f"the witness did not say within {UNLOCK_PATIENCE:g} s what became of it")
 
