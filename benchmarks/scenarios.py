@@ -19,6 +19,10 @@ from benchmarks.measure import Shim, command
 from benchmarks.ours import OurWitness, Server
 
 MEGA = 1e6
+# The floor measured here is that of one quiet core; under load two hyper-threads share one, and everything
+# takes longer. So the bars are shown over the figures, too, that they were set with.
+NAMED_FLOOR = {"ed25519": 103.0, "both": 793.0}
+NAMED_NOTE = "over the floor that the bar was set with, on another machine of this size"
 COLUMNS = ["", "req/s", "p50 ms", "p99 ms", "CPU µs/req", "fsyncs/req", "not 200", "generator µs/req"]
 
 
@@ -169,6 +173,7 @@ def group_commit(bench: Bench, floor: Mapping[str, float]) -> None:
                 cpu = median(found["group"], lambda r: r.cpu_us)
                 note = f"{cpu:.0f} µs over {floor['ed25519']:.0f} µs measured here"
                 bench.report.measured("cpu-ed25519", cpu / floor["ed25519"], note)
+                bench.report.measured("cpu-ed25519-named", cpu / NAMED_FLOOR["ed25519"], NAMED_NOTE)
                 syncs = median(found["group"], lambda r: r.syncs)
                 if syncs:
                     bench.report.measured("syncs", syncs, "counted by the preloaded library")
@@ -191,6 +196,7 @@ def both_algorithms(bench: Bench, floor: Mapping[str, float]) -> None:
     cpu = median(found["both"], lambda r: r.cpu_us)
     note = f"{cpu:.0f} µs over {floor['both']:.0f} µs measured here"
     bench.report.measured("cpu-both", cpu / floor["both"], note)
+    bench.report.measured("cpu-both-named", cpu / NAMED_FLOOR["both"], NAMED_NOTE)
     rows = [row("Ed25519 and ML-DSA-44", found["both"]), row("Ed25519", found["alone"])]
     bench.report.tables.append(("Both algorithms, 50 logs, 50 connections", COLUMNS, rows))
 

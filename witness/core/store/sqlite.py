@@ -15,6 +15,7 @@ Rules of this file:
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -57,7 +58,7 @@ class SQLiteStore:
         """
         schema.check(path)
         self._path = path
-        self._files: dict[Path, tuple[int, int]] = {}
+        self._files: dict[str, tuple[int, int]] = {}
         self._broken: str | None = None
         try:
             self._writer = connect(path)
@@ -255,9 +256,9 @@ class SQLiteStore:
         A file that was removed or replaced under us goes on taking writes; only nobody will ever read them.
         """
         for name in ("", "-wal"):
-            path = self._path.with_name(self._path.name + name)
+            path = f"{self._path}{name}"
             try:
-                stat = path.stat()
+                stat = os.stat(path)  # noqa: PTH116 - asked before every commit; a Path costs three times as much
             except OSError:
                 if path not in self._files:
                     continue  # no write-ahead log yet
