@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
@@ -18,7 +17,7 @@ _MAX_DER: Final = 1 << 16
 _MIN_RSA_BITS: Final = 2048
 _MAX_RSA_BITS: Final = 8192
 _HASHES: Final[dict[str, type[HashAlgorithm]]] = {"sha256": SHA256, "sha384": SHA384, "sha512": SHA512}
-_UNREADABLE: Final = (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion)
+_UNREADABLE: Final = (ValueError, TypeError, OverflowError, UnsupportedAlgorithm)
 """What the library raises for DER that is no certificate or key; some of it only when a part is asked for."""
 
 _P384: Final = 384
@@ -65,6 +64,8 @@ class SigningKey:
 
 def load_signing_key(der: bytes) -> SigningKey | None:
     """The key of a certificate or SubjectPublicKeyInfo in DER; None for anything else."""
+    from cryptography import x509  # here: it takes a sixth of the command's start, and few bundles need it
+
     if len(der) > _MAX_DER:
         return None
     try:
@@ -74,7 +75,7 @@ def load_signing_key(der: bytes) -> SigningKey | None:
             int(certificate.not_valid_after_utc.timestamp()),
         )
         return _usable(certificate.public_key(), validity)
-    except _UNREADABLE:
+    except (*_UNREADABLE, x509.InvalidVersion):
         pass  # not a certificate: perhaps a bare key
     try:
         return _usable(load_der_public_key(der), None)
@@ -84,12 +85,14 @@ def load_signing_key(der: bytes) -> SigningKey | None:
 
 def is_root(der: bytes) -> bool:
     """Whether a certificate says that it issued itself."""
+    from cryptography import x509  # as above
+
     if len(der) > _MAX_DER:
         return False
     try:
         certificate = x509.load_der_x509_certificate(der)
         return certificate.issuer == certificate.subject and bool(certificate.subject.rdns)
-    except _UNREADABLE:
+    except (*_UNREADABLE, x509.InvalidVersion):
         return False
 
 
