@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.daemon import Daemon, call, daemon, eventually
-from tests.core.keystore.rigs import NAME, RIGS, Rig
+from tests.core.keystore.rigs import NAME, RIGS, Rig, in_use
 from tests.simulated_log import SimulatedLog
 from witness.tlog.note import parse_signature_lines, parse_vkey
 
@@ -25,33 +25,24 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
-def make(kind: str, folder: Path) -> Iterator[Rig]:
-    rig = RIGS[kind](folder / "rig")
-    try:
-        rig.setup()
-        yield rig
-    finally:
-        rig.end()
-
-
 @pytest.fixture(params=["tpm2", "pkcs11", "pkcs11-hmac", "ssh-agent", "remote"])
 def rig(request: pytest.FixtureRequest, folder: Path) -> Iterator[Rig]:
-    yield from make(request.param, folder)
+    yield from in_use(request.param, folder)
 
 
 @pytest.fixture
 def tpm(folder: Path) -> Iterator[Rig]:
-    yield from make("tpm2", folder)
+    yield from in_use("tpm2", folder)
 
 
 @pytest.fixture
 def agent(folder: Path) -> Iterator[Rig]:
-    yield from make("ssh-agent", folder)
+    yield from in_use("ssh-agent", folder)
 
 
 @pytest.fixture
 def token(folder: Path) -> Iterator[Rig]:
-    yield from make("pkcs11", folder)
+    yield from in_use("pkcs11", folder)
 
 
 def options(rig: Rig) -> list[str]:

@@ -15,7 +15,7 @@ import click
 import witness
 from witness.bundles import Options, parse_log_key, parse_witness_key
 from witness.cli.errors import Failure, WrongUsage
-from witness.tlog.note import MalformedVKey, VerifierKey
+from witness.tlog.note import MalformedVKey
 from witness.tlog.policy import MAX_POLICY_SIZE, Dialect, MalformedPolicy, Policy, parse_policy
 
 STDIN: Final = "-"
@@ -115,14 +115,11 @@ def read_trust(
     """
     known = Dialect(dialect)
 
-    def witness_key(text: str) -> VerifierKey:
-        return parse_witness_key(text, known)
-
     return Options(
         policy=read_policy(policy_file, known),
-        logs=tuple(_key("--log", parse_log_key, text) for text in logs),
+        logs=tuple(read_key("--log", parse_log_key, text) for text in logs),
         witnesses=tuple(
-            _key("--witness", lambda key: parse_witness_key(key, known), each) for each in witnesses
+            read_key("--witness", lambda key: parse_witness_key(key, known), each) for each in witnesses
         ),
         origin=origin,
         max_age=duration("--max-age", max_age) if max_age is not None else None,
@@ -213,7 +210,12 @@ def read_policy(name: str | None, dialect: Dialect) -> Policy | None:
         raise WrongUsage(f"{name}: {error}", "the policy may be of another --dialect") from error
 
 
-def _key(option: str, parse: Callable[[str], _Key], text: str) -> _Key:
+def read_key(option: str, parse: Callable[[str], _Key], text: str) -> _Key:
+    """The key that an option gives.
+
+    Raises:
+        WrongUsage: it is none.
+    """
     try:
         return parse(text)
     except MalformedVKey as error:

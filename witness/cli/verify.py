@@ -11,11 +11,11 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import click
 
@@ -36,8 +36,7 @@ from witness.bundles.formats import MAX_BUNDLE_SIZE
 from witness.bundles.sumdb import needed_tiles
 from witness.cli.errors import NO, WORLD, Failure, WrongUsage, one_line, say_error
 from witness.cli.trust_store import TrustStore
-from witness.cli.trusting import read_file, read_policy
-from witness.tlog.note import MalformedVKey
+from witness.cli.trusting import read_file, read_key, read_policy
 from witness.tlog.policy import Dialect
 
 STDIN: Final = "-"
@@ -47,7 +46,6 @@ TILES: Final = "tiles"
 MAX_ARTIFACT_SIZE: Final = 1 << 30
 """Bytes of an artifact; each is read into memory."""
 
-Key = TypeVar("Key")
 
 _DURATION: Final = re.compile(r"([0-9]{1,12})([smhdw]?)")
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -159,15 +157,15 @@ def verify(  # noqa: PLR0917 - click's calling convention; the names are the opt
         raise WrongUsage("--max-age says nothing without witnesses", "give --policy or --witness")
     options = Options(
         policy=policy,
-        logs=tuple(_key("--log", parse_log_key, text) for text in logs),
+        logs=tuple(read_key("--log", parse_log_key, text) for text in logs),
         witnesses=tuple(
-            _key("--witness", lambda each: parse_witness_key(each, known), text) for text in witnesses
+            read_key("--witness", lambda each: parse_witness_key(each, known), text) for text in witnesses
         ),
         origin=origin,
         entry=read_file(entry_file, MAX_BUNDLE_SIZE) if entry_file is not None else None,
         leaf_hash=_leaf_hash(leaf_hash),
         artifacts=contents,
-        manifest_keys=tuple(_key("--manifest-key", parse_manifest_key, text) for text in manifest_keys),
+        manifest_keys=tuple(read_key("--manifest-key", parse_manifest_key, text) for text in manifest_keys),
         trusted_root=read_file(trusted_root, MAX_BUNDLE_SIZE) if trusted_root is not None else None,
         previous=_previous(previous),
         max_age=age,
@@ -258,13 +256,6 @@ def _previous(name: str | None) -> Learned | None:
         return trust_in(read_file(name, MAX_BUNDLE_SIZE))
     except MalformedBundle as error:
         raise WrongUsage(f"{name}: {error}") from error
-
-
-def _key(option: str, parse: Callable[[str], Key], text: str) -> Key:
-    try:
-        return parse(text)
-    except MalformedVKey as error:
-        raise WrongUsage(f"{option} {text}: {error.reason}") from error
 
 
 def _leaf_hash(text: str | None) -> bytes | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.keystore.rigs import RIGS, Rig
+from tests.core.keystore.rigs import RIGS, Rig, in_use
 
 
 @pytest.fixture
@@ -18,31 +18,22 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
-def make(kind: str, folder: Path) -> Iterator[Rig]:
-    rig = RIGS[kind](folder / "rig")
-    try:
-        rig.setup()
-        yield rig
-    finally:
-        rig.end()
-
-
 @pytest.fixture(params=list(RIGS))
 def rig(request: pytest.FixtureRequest, folder: Path) -> Iterator[Rig]:
     """Each kind of device."""
-    yield from make(request.param, folder)
+    yield from in_use(request.param, folder)
 
 
 @pytest.fixture
 def tpm(folder: Path) -> Iterator[Rig]:
-    yield from make("tpm2", folder)
+    yield from in_use("tpm2", folder)
 
 
 @pytest.fixture
 def agent(folder: Path) -> Iterator[Rig]:
-    yield from make("ssh-agent", folder)
+    yield from in_use("ssh-agent", folder)
 
 
 @pytest.fixture
 def token(folder: Path) -> Iterator[Rig]:
-    yield from make("pkcs11", folder)
+    yield from in_use("pkcs11", folder)

@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -373,6 +373,16 @@ RIGS: Mapping[str, type[Rig]] = {
     "ssh-agent": Agent,
     "remote": Door,
 }
+
+
+def in_use(kind: str, folder: Path) -> Iterator[Rig]:
+    """A rig that is set up, and ended when its fixture is."""
+    rig = RIGS[kind](folder / "rig")
+    try:
+        rig.setup()
+        yield rig
+    finally:
+        rig.end()
 
 
 def children_of(pid: int) -> list[int]:

@@ -124,11 +124,6 @@ def standing(desk: Desk) -> tuple[Alarm, ...]:
     return _select(desk, "settled IS NULL ORDER BY id")
 
 
-def every(desk: Desk) -> tuple[Alarm, ...]:
-    """All alarms there ever were."""
-    return _select(desk, "1 ORDER BY id")
-
-
 def settle(desk: Desk, alarm: Alarm, how: str, now: int) -> None:
     """Marks an alarm as settled."""
     with desk.transaction() as connection:
