@@ -93,7 +93,7 @@ async def test_a_clone_finds_the_counter_moved(layout: StateLayout, tmp_path: Pa
             assert [alarm.kind for alarm in clone.alarms] == [Kind.COUNTER]
         assert guard.alarms == ()
         counter.increment()  # a clone that was faster
-        await guard._count_on()
+        await guard._parts.counting.count_on()
         assert [alarm.kind for alarm in guard.alarms] == [Kind.COUNTER]
 
 

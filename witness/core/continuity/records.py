@@ -1,0 +1,147 @@
+"""What the guard writes and reads back: the high-water record, the record of events, facts of the state.
+
+All of it on one thread of its own, in the order asked, so that nothing here is in a request's path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from witness.core.continuity import compare
+from witness.core.continuity.highwater import HighWater, Mark, Marks, fresh
+from witness.core.continuity.secret import AUDIT, HIGH_WATER, MacKey, SecretSource, mac_key
+from witness.core.store import audit
+from witness.core.store.audit import Event
+from witness.core.store.base import Identity
+from witness.core.store.desk import Desk
+from witness.core.witness import Witness
+
+RECORD: Final = "high-water"
+"""The fact that names the high-water record this database goes with."""
+_T = TypeVar("_T")
+
+
+class Records:
+    """The records of one core. Made before the lock-down; used by the guard alone.
+
+    Attributes:
+        water: the high-water record's files.
+        desk: a connection to the database.
+        marks: what the high-water record says, once it was taken up; its heads only while they are compared.
+        audit_head: number and hash of the last entry of the record of events.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Path,
+        record: Path,
+        fallback_key: Path,
+        identity: Identity,
+        signers: Sequence[object],
+        now: Callable[[], float],
+    ) -> None:
+        """Opens what can only be opened now. Raises what `Guard` raises."""
+        self.marks: Marks | None = None
+        self.audit_head: tuple[int, str] = (0, "")
+        self.identity = identity
+        self._signers = signers
+        self._fallback = fallback_key
+        self._now = now
+        self._keys: tuple[MacKey, MacKey] | None = None
+        if not any(isinstance(signer, SecretSource) for signer in signers):
+            self.find_keys()  # from a file, while files can be made
+        self.water = HighWater(record, create=True)
+        self.desk = Desk(database)
+        self._thread = ThreadPoolExecutor(1, "guard")
+
+    def close(self) -> None:
+        """Lets everything go, after what was asked for is done."""
+        self._thread.shutdown()
+        self.water.close()
+        self.desk.close()
+
+    async def do(self, function: Callable[..., _T], *args: Any) -> _T:
+        """Runs something on the guard's own thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+
+    # --- keys -----------------------------------------------------------------------------------------------
+
+    @property
+    def readable(self) -> bool:
+        """Whether the keys of the records are there."""
+        return self._keys is not None
+
+    @property
+    def writable(self) -> bool:
+        """Whether the high-water record was taken up, so that more may be written to it."""
+        return self._keys is not None and self.marks is not None
+
+    @property
+    def water_key(self) -> MacKey:
+        """The high-water record's key."""
+        assert self._keys is not None
+        return self._keys[0]
+
+    def find_keys(self) -> None:
+        """Has the keys made. Raises KeystoreError where the witness's keys are not there yet."""
+        signers, fallback = self._signers, self._fallback
+        self._keys = mac_key(signers, HIGH_WATER, fallback), mac_key(signers, AUDIT, fallback)
+
+    # --- on the guard's thread ------------------------------------------------------------------------------
+
+    def begin_anew(self, witness: Witness) -> None:
+        """Writes a new high-water record of what the state is now."""
+        marks = fresh(self.identity.identity, int(self._now()))
+        marks.heads = _all_marks(witness)
+        marks.issued = witness.last_issued
+        marks.audit = audit.head(self.desk)
+        self.water.begin(self.water_key, marks)
+        # Only now: a record without its name in the database is taken up, a name without record is an alarm.
+        self.desk.set_fact(RECORD, marks.record)
+        self.marks = marks
+
+    def append_heads(self, witness: Witness, origins: list[str]) -> None:
+        """Writes the durable heads of some logs into the high-water record."""
+        now = int(self._now())
+        if self.water.grown and self.marks is not None:
+            marks = self.marks
+            marks.heads = _all_marks(witness)
+            marks.issued, marks.written, marks.audit = witness.last_issued, now, self.audit_head
+            self.water.begin(self.water_key, marks)
+            marks.heads = {}
+            return
+        found = compare.marks_of(witness.book, origins)
+        if found:
+            self.water.append(self.water_key, found, issued=witness.last_issued, written=now)
+
+    def append_counter(self, value: int) -> None:
+        """Writes the value that the hardware counter is to have."""
+        assert self.marks is not None
+        self.marks.counter = value
+        self.water.append(self.water_key, counter=value)
+
+    # --- the record of events -------------------------------------------------------------------------------
+
+    async def tell(self, events: list[Event], witness: Witness) -> None:
+        """Writes events, and what others left for the record, if the keys are there."""
+        if self._keys is not None:
+            self.audit_head = await self.do(self._write, events, witness)
+
+    def _write(self, events: list[Event], witness: Witness) -> tuple[int, str]:
+        assert self._keys is not None
+        water_key, audit_key = self._keys
+        head = audit.append(self.desk, audit_key, events, int(self._now()))
+        if self.marks is not None:
+            self.marks.audit = head
+            self.water.append(water_key, audit=list(head), issued=witness.last_issued)
+        return head
+
+
+def _all_marks(witness: Witness) -> dict[str, Mark]:
+    book = witness.book
+    return {mark.origin: mark for mark in compare.marks_of(book, book.moved_since(0))}
