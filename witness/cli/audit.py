@@ -10,7 +10,7 @@ import click
 
 from witness.cli.continuity import record_path
 from witness.cli.errors import TheAnswerIsNo, say_warning
-from witness.cli.key_commands import own_passphrase
+from witness.cli.key_access import own_passphrase
 from witness.cli.logs import json_option
 from witness.cli.output import when
 from witness.cli.state import existing, pass_layout, read_config

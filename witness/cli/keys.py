@@ -8,7 +8,12 @@ from typing import Any
 import click
 
 from witness.cli.errors import Failure
-from witness.cli.key_commands import import_, register, retire, serve, test, unlock
+from witness.cli.key_import import import_
+from witness.cli.key_register import register
+from witness.cli.key_retire import retire
+from witness.cli.key_serve import serve
+from witness.cli.key_trial import test
+from witness.cli.key_unlock import unlock
 from witness.cli.logs import json_option
 from witness.cli.running import core_status
 from witness.cli.state import existing, pass_layout

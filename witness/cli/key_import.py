@@ -1,0 +1,84 @@
+"""`witness keys import`: an Ed25519 key that exists, into a witness that has none."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+from witness.cli.errors import Failure
+from witness.cli.key_access import not_running, own_passphrase
+from witness.cli.state import existing, pass_layout
+from witness.core.keystore import keyring, softkey
+from witness.core.keystore.base import Algorithm
+from witness.core.keystore.keyring import SOFT, DeviceEntry, KeyEntry, Place
+from witness.core.keystore.softkey import algorithm_of
+from witness.core.layout import StateLayout
+from witness.tlog.note import MalformedSignerKey, parse_signer_key
+
+
+@click.command(name="import")
+@click.argument("file", type=click.Path(path_type=Path))
+@pass_layout
+def import_(layout: StateLayout, *, file: Path) -> None:
+    """Take an Ed25519 key from FILE (a Go note signer key or an OpenSSH one) into a witness that has none.
+
+    A witness that has an Ed25519 key keeps it: another key is another identity. (`witness init --import-key`
+    makes a witness with a key that exists.)
+    """
+    ring = keyring.read(existing(layout))
+    name, seed = read_ed25519(file)
+    if name is not None and name != ring.name:
+        raise Failure(f"the key in {file} has the name {name!r}, and this witness is {ring.name!r}")
+    vkey = softkey.soft_signer(Algorithm.ED25519, ring.name, seed).vkey
+    if vkey in ring.vkeys:
+        click.echo(f"{vkey.name}+{vkey.key_id.hex()} is there already", err=True)
+        return
+    held = [key for key in ring.vkeys if algorithm_of(key) == Algorithm.ED25519]
+    if held:
+        raise Failure(
+            f"this witness has the Ed25519 key {held[0].name}+{held[0].key_id.hex()}, which its users know",
+            "witness --state ANOTHER init --import-key FILE makes a witness of the key",
+        )
+    with not_running(layout):
+        passphrase = own_passphrase(layout)
+        softkey.add_seed(
+            layout.softkey, passphrase, Algorithm.ED25519, seed, identity=ring.identity, name=ring.name
+        )
+        if keyring.exists(layout):
+            devices = (
+                ring.devices
+                if any(d.name == SOFT for d in ring.devices)
+                else (*ring.devices, DeviceEntry(SOFT, SOFT))
+            )
+            entry = KeyEntry(vkey, keyring.WITNESS, "soft", (Place(SOFT),))
+            keyring.write(layout, dataclasses.replace(ring, devices=devices, keys=(entry, *ring.keys)))
+    click.echo(str(vkey))
+
+
+def read_ed25519(file: Path) -> tuple[str | None, bytes]:
+    """The name, if it has one, and the seed of an Ed25519 key in a file.
+
+    Raises:
+        Failure: there is none in it, or it is sealed.
+    """
+    data = file.read_bytes()
+    if data.lstrip().startswith(b"-----BEGIN OPENSSH PRIVATE KEY-----"):
+        try:
+            key = load_ssh_private_key(data, None)
+        except (ValueError, TypeError) as error:
+            raise Failure(
+                f"cannot read the OpenSSH key in {file}: {error}",
+                "ssh-keygen -p takes a passphrase off a copy",
+            ) from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise Failure(f"the OpenSSH key in {file} is no Ed25519 key")
+        return None, key.private_bytes_raw()
+    try:
+        signer = parse_signer_key(data.decode("utf-8").strip())
+    except (MalformedSignerKey, UnicodeDecodeError) as error:
+        raise Failure(f"{file} holds neither a Go note signer key nor an OpenSSH key: {error}") from error
+    return signer.name, signer.seed
