@@ -1,7 +1,7 @@
 """Rule 7: what a log signed and contradicts itself is kept whole, as evidence that convinces a third party
 offline.
 
-The guard: `Witness._judge_one` (witness/core/witness.py) recognises a contradiction before any check of the
+The guard: `Judge.judge` (witness/core/judging.py) recognises a contradiction before any check of the
 caller's claims can end the request; `SQLiteStore.keep_contradiction` (witness/core/store/sqlite.py) makes it
 durable before the answer.
 """

@@ -1,6 +1,6 @@
 """Rule 8: a clock that runs behind an already issued timestamp stops signing.
 
-The guard: `Witness._timestamp` (witness/core/witness.py); after a restart the largest timestamp comes out of
+The guard: `Ground.timestamp` (witness/core/ground.py); after a restart the largest timestamp comes out of
 the store (`Store.last_timestamp`). The database's own fence is the `timestamp <= ?` of `SQLiteStore.advance`
 and the trigger `heads_grow`.
 """

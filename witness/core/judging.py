@@ -6,10 +6,11 @@ refused; where the log has contradicted itself, with both signed notes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from witness.core.cosigner import Cosigner
-from witness.core.refusals import Refusal
+from witness.core.refusals import CoreError, Refusal
 from witness.core.request import LogState, Request
 from witness.core.store.base import Advance, Contradiction, CosignedHead, Head, Store
 from witness.core.verifier import authenticate, contradicts, forks, judge
@@ -71,6 +72,22 @@ class Judge:
         cosignatures = self._cosigner.cosign(checkpoint, text, timestamp)
         after = CosignedHead(Head(checkpoint.size, checkpoint.root, timestamp), note, cosignatures)
         request.move = Advance(request.log.log_id, head, after)
+
+    def judge_batch(self, batch: list[Request], timestamp: int, *, sign: bool) -> float:
+        """Judges each, and has it signed where `sign` says so; each gets its move or its error.
+
+        Returns:
+            The seconds it took.
+        """
+        began = time.perf_counter()
+        for request in batch:
+            try:
+                self.judge(request, timestamp)
+                if sign:
+                    self.cosign(request, timestamp)
+            except CoreError as error:
+                request.error = error
+        return time.perf_counter() - began
 
     def _contradiction(
         self, request: Request, start: Head, note: bytes, timestamp: int

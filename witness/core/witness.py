@@ -9,7 +9,8 @@ Rules of this file, each with its test in tests/rules:
   while a commit is under way forms the next batch. There is no timer.
 - Signatures are made before the transaction, outside any lock, and thrown away if its compare-and-swap fails.
 - A commit that fails discards its batch: no signature of it is released, and heads are read anew.
-- No timestamp is issued that is smaller than one issued before, or by a clock that is plainly wrong.
+- No timestamp is issued that is smaller than one issued before, or by a clock that is plainly wrong
+  (`witness.core.ground`).
 - While signing is stopped (`halted`) nothing is signed, and nothing signed before is released.
 
 Three kinds of threads take part. The event loop's thread owns all state here. Judge threads check and sign
@@ -20,6 +21,7 @@ in a device, a fourth kind signs, at a desk of its own (`witness.core.signing`),
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections import Counter, deque
@@ -30,26 +32,24 @@ from typing import Any
 from witness.core.book import LogBook
 from witness.core.clock import ClockCheck
 from witness.core.cosigner import Cosigner
+from witness.core.ground import Ground
 from witness.core.judging import Judge
+from witness.core.reception import take_up
 from witness.core.refusals import (
-    ClockBehind,
     CoreError,
-    DisabledLog,
     InternalError,
-    MalformedRequest,
     Overloaded,
     StaleOldSize,
     Stopping,
     StoreUnavailable,
     Unavailable,
-    UnknownOrigin,
 )
 from witness.core.request import Answer, Limits, Request, Respond, Stages
 from witness.core.signing import SigningDesk
-from witness.core.store.base import Head, LogRecord, Store, StoreBroken
-from witness.core.subtree import cosign_subtree, judge_subtree, sign_subtree
+from witness.core.store.base import Head, Store, StoreBroken
+from witness.core.subtree import SubtreeSigner
+from witness.core.writing import Committed, commit, read_changes
 from witness.tlog.merkle import EMPTY_ROOT
-from witness.tlog.submission import MalformedSubmission, parse_add_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Witness:
     ) -> None:
         self._store = store
         self._cosigner = cosigner
-        self._now = now
+        self._ground = Ground(now)
         self._limits = limits or Limits()
         self.book = LogBook()
         self.stages = Stages()
@@ -78,14 +78,7 @@ class Witness:
         self.commits = 0
         self.contradictions = 0
         self.pending = 0
-        self.last_issued = 0
-        self.clock: ClockCheck | None = None
-        self.halted: CoreError | None = None
-        """Why nothing is signed, where an alarm stands; set by `witness.core.continuity`."""
         self.judge = Judge(store, cosigner)
-        self.broken = asyncio.Event()
-        self._broken_reason: str | None = None
-        self._failing: str | None = None  # why the last commit failed, until one succeeds
         self._stopping = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -98,6 +91,7 @@ class Witness:
         self._judges = ThreadPoolExecutor(self._limits.judge_threads, "judge")
         self._writer = ThreadPoolExecutor(1, "writer")
         self._desk = SigningDesk(cosigner, self._limits.signing_budget) if cosigner.is_paced else None
+        self._subtrees = SubtreeSigner(self.book, cosigner, self._ground, self._judges, self._desk)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
@@ -116,20 +110,43 @@ class Witness:
             self._desk.shutdown()
         self._writer.shutdown()
 
+    # --- what it stands on: read by who reports it, set by `witness.core.continuity` ------------------------
+
+    @property
+    def last_issued(self) -> int:
+        """The largest timestamp known to be issued, POSIX seconds."""
+        return self._ground.last_issued
+
+    @last_issued.setter
+    def last_issued(self, timestamp: int) -> None:
+        self._ground.last_issued = timestamp
+
+    @property
+    def clock(self) -> ClockCheck | None:
+        """The bounds of a clock that can be right."""
+        return self._ground.clock
+
+    @clock.setter
+    def clock(self, clock: ClockCheck | None) -> None:
+        self._ground.clock = clock
+
+    @property
+    def halted(self) -> CoreError | None:
+        """Why nothing is signed, where an alarm stands."""
+        return self._ground.halted
+
+    @halted.setter
+    def halted(self, reason: CoreError | None) -> None:
+        self._ground.halted = reason
+
+    @property
+    def broken(self) -> asyncio.Event:
+        """Set when the store failed for good."""
+        return self._ground.broken
+
     def unready(self) -> tuple[str, ...]:
         """Why every request would be refused now; empty when none would be for a reason of ours."""
-        reasons = []
-        if self._broken_reason is not None:
-            reasons.append(f"the store is broken: {self._broken_reason}")
-        elif self._failing is not None:
-            reasons.append(str(StoreUnavailable(self._failing)))
-        now = int(self._now())
-        if now < self.last_issued:
-            reasons.append(str(ClockBehind(now, self.last_issued)))
-        elif self.clock is not None and (wrong := self.clock.wrong(now, self.last_issued)):
-            reasons.append(str(wrong))
-        if self.halted is not None:
-            reasons.append(str(self.halted))
+        reasons = self._ground.reasons()
         if self._stopping:
             reasons.append("the core is stopping")
         return tuple(reasons)
@@ -163,25 +180,12 @@ class Witness:
             respond(self._count(Overloaded(retry_after=1)))
             return
         try:
-            submission = parse_add_checkpoint(body)
-        except MalformedSubmission as error:
-            respond(self._count(MalformedRequest(error.reason)))
+            request = take_up(body, self.book, respond)
+            self._take_place(request)
+        except CoreError as error:
+            respond(self._count(error))
             return
-        origin = submission.checkpoint.origin
-        log_state = self.book.get(origin)
-        # SPEC tlog-witness: "If the checkpoint origin is unknown, the witness MUST respond with a "404 Not
-        # Found" HTTP status code."
-        if log_state is None:
-            respond(self._count(UnknownOrigin(origin)))
-            return
-        if log_state.disabled:
-            respond(self._count(DisabledLog(origin)))
-            return
-        request = Request(submission, log_state, respond)
-        refused = log_state.stopped or self._take_place(request)
-        if refused is not None:
-            respond(self._count(refused))
-            return
+        log_state = request.log
         self.pending += 1
         self._idle.clear()
         if not log_state.busy:
@@ -193,13 +197,12 @@ class Witness:
         else:
             log_state.waiting.append(request)
 
-    def _take_place(self, request: Request) -> CoreError | None:
+    def _take_place(self, request: Request) -> None:
         """A request that will wait behind one that waits for a device takes its place there now, or never."""
-        if self._desk is None or not request.log.busy:
-            return None
-        refused = self._desk.admit()
-        request.admitted = refused is None
-        return refused
+        if self._desk is not None and request.log.busy:
+            if (refused := self._desk.admit()) is not None:
+                raise refused
+            request.admitted = True
 
     def _schedule(self) -> None:
         """Looks at the queues once this turn of the loop is over: what arrives together goes together."""
@@ -220,13 +223,14 @@ class Witness:
             share = min(self._limits.max_batch, -(-len(self._ready) // idle))
             batch, self._ready = self._ready[:share], self._ready[share:]
             try:
-                timestamp = self._timestamp()
+                timestamp = self._ground.timestamp()
             except Unavailable as error:
                 for request in batch:
                     self._finish(request, self._count(error))
                 continue
             self._judging += 1
-            future = self._judges.submit(self._judge, batch, timestamp)
+            judging = functools.partial(self.judge.judge_batch, batch, timestamp, sign=self._desk is None)
+            future = self._judges.submit(judging)
             future.add_done_callback(self._back(self._judged, batch))
         if self._desk is not None:
             self._dispatch_to(self._desk)
@@ -236,35 +240,21 @@ class Witness:
                 self._signed[self._limits.max_batch :],
             )
             self._committing = True
-            commit = self._writer.submit(self._commit, batch)
-            commit.add_done_callback(self._back(self._committed, batch))
+            committing = self._writer.submit(commit, self._store, batch)
+            committing.add_done_callback(self._back(self._committed, batch))
 
     def _dispatch_to(self, desk: SigningDesk) -> None:
         """Hands to the signers what they can take; a timestamp is taken when the signature is made."""
         while self._unsigned and desk.free:
             request = self._unsigned.popleft()
             try:
-                timestamp = self._timestamp()
+                timestamp = self._ground.timestamp()
             except Unavailable as error:
                 self._finish(request, self._count(error))
                 continue
             desk.start(self.judge.cosign, request, timestamp).add_done_callback(
                 self._back(self._signed_at, [request])
             )
-
-    def _timestamp(self) -> int:
-        """The time for a batch's cosignatures, never behind one already issued (rule 8)."""
-        if self._broken_reason is not None:
-            raise StoreUnavailable(self._broken_reason)
-        if self.halted is not None:
-            raise self.halted.with_traceback(None)  # it is raised again and again, and must not grow
-        now = int(self._now())
-        if now < self.last_issued:
-            raise ClockBehind(now, self.last_issued)
-        if self.clock is not None:
-            self.clock.check(now, self.last_issued)
-        self.last_issued = now
-        return now
 
     def _back(
         self, then: Callable[[list[Request], Future[Any]], None], batch: list[Request]
@@ -276,20 +266,6 @@ class Witness:
             loop.call_soon_threadsafe(then, batch, future)
 
         return callback
-
-    # --- on a judge thread ----------------------------------------------------------------------------------
-
-    def _judge(self, batch: list[Request], timestamp: int) -> float:
-        """Checks and signs; each request gets its move or its error. Returns the seconds it took."""
-        began = time.perf_counter()
-        for request in batch:
-            try:
-                self.judge.judge(request, timestamp)
-                if self._desk is None:
-                    self.judge.cosign(request, timestamp)
-            except CoreError as error:
-                request.error = error
-        return time.perf_counter() - began
 
     # --- back on the loop -----------------------------------------------------------------------------------
 
@@ -335,42 +311,19 @@ class Witness:
                 self._finish(request, self._count(InternalError()))
         self._schedule()
 
-    # --- on the writer thread -------------------------------------------------------------------------------
-
-    def _commit(self, batch: list[Request]) -> tuple[list[bool | Head | None], int, float]:
-        """Makes a batch durable: for each request True, or the head that stands on disk instead."""
-        began = time.perf_counter()
-        kept = 0
-        for request in batch:
-            if request.contradiction is not None:
-                kept += self._store.keep_contradiction(request.contradiction)
-        moves = [request.move for request in batch if request.move is not None]
-        made = iter(self._store.advance(moves) if moves else ())
-        outcome: list[bool | Head | None] = []
-        for request in batch:
-            if request.move is None or next(made):
-                outcome.append(True)
-            else:
-                outcome.append(self._store.head(request.log.log_id))
-        return outcome, kept, time.perf_counter() - began
-
-    # --- back on the loop -----------------------------------------------------------------------------------
-
-    def _committed(
-        self, batch: list[Request], future: Future[tuple[list[bool | Head | None], int, float]]
-    ) -> None:
+    def _committed(self, batch: list[Request], future: Future[Committed]) -> None:
         self._committing = False
         error = future.exception()
         if error is not None:
             self._discard(batch, error)
             return
-        outcome, kept, seconds = future.result()
+        committed = future.result()
         self.commits += 1
-        self._failing = None
-        self.contradictions += kept
-        self.stages.commit += seconds
+        self._ground.failing = None
+        self.contradictions += committed.contradictions
+        self.stages.commit += committed.seconds
         now = time.perf_counter()
-        for request, result in zip(batch, outcome, strict=True):
+        for request, result in zip(batch, committed.outcome, strict=True):
             self.stages.queue += now - request.arrived
             if request.error is not None:
                 self._finish(request, self._count(request.error))
@@ -397,20 +350,16 @@ class Witness:
         if isinstance(error, StoreBroken):
             log.error("the store failed: %s", error.reason)
             refusal: CoreError = StoreUnavailable(error.reason)
-            self._failing = error.reason
+            self._ground.failing = error.reason
             if error.lasting:
-                self._break(error.reason)
+                self._ground.give_up(error.reason)
         else:
             log.error("the writer thread failed", exc_info=error)
             refusal = InternalError()
-            self._break("the writer thread failed")
+            self._ground.give_up("the writer thread failed")
         for request in batch:
             self._finish(request, self._count(refusal))
         self._schedule()
-
-    def _break(self, reason: str) -> None:
-        self._broken_reason = reason
-        self.broken.set()
 
     def _finish(self, request: Request, answer: Answer) -> None:
         """Answers, and lets the next request for the same log in."""
@@ -443,57 +392,35 @@ class Witness:
         """
         if self._stopping:
             raise self._count(Stopping())
-        if self.halted is not None:
-            raise self._count(self.halted).with_traceback(None)
         if self.pending >= self._limits.max_pending:
             raise self._count(Overloaded(retry_after=1))
         self.pending += 1
         self._idle.clear()
         try:
-            return await self._sign_subtree(body)
+            return await self._subtrees.answer(body)
         except CoreError as error:
             raise self._count(error) from error.__cause__
         finally:
             self.pending -= 1
             if self.pending == 0:
                 self._idle.set()
-
-    async def _sign_subtree(self, body: bytes) -> bytes:
-        loop, desk = self._event_loop, self._desk
-        if desk is None or not self._cosigner.is_paced_for_subtrees:
-            return await loop.run_in_executor(self._judges, sign_subtree, body, self.book, self._cosigner)
-        request = await loop.run_in_executor(self._judges, judge_subtree, body, self.book, self._cosigner)
-        refused = desk.admit()
-        if refused is not None:
-            raise refused
-        job = desk.start(cosign_subtree, request, self._cosigner)
-        try:
-            return bytes(await asyncio.wrap_future(job))
-        finally:
-            desk.ended()
-            desk.leave()
-            self._schedule()
+            self._schedule()  # the desk may have room again
 
     # --- what others changed --------------------------------------------------------------------------------
 
     async def refresh(self) -> int:
         """Takes over what the command line changed in the store; returns how many logs that concerned.
 
-        It runs on the writer's thread, so that no commit of ours falls between reading and applying.
+        It is read on the writer's thread (`witness.core.writing`).
         """
-        since, failing = self.book.change, self._failing is not None
+        since, failing = self.book.change, self._ground.failing is not None
+        reading = functools.partial(read_changes, self._store, since, failing=failing)
         try:
-            records = await self._event_loop.run_in_executor(self._writer, self._read_changes, since, failing)
+            records = await self._event_loop.run_in_executor(self._writer, reading)
         except StoreBroken as error:
             if error.lasting:
-                self._break(error.reason)
+                self._ground.give_up(error.reason)
             return 0
         if failing:
-            self._failing = None
+            self._ground.failing = None
         return self.book.apply(records)
-
-    def _read_changes(self, since: int, failing: bool) -> list[tuple[LogRecord, Head | None]]:  # noqa: FBT001
-        if failing:
-            # Nobody may ask until we say that we are ready again, so it is tried without being asked.
-            self._store.try_write()
-        return list(self._store.load(since)) if self._store.changed() else []
