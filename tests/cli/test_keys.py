@@ -1,4 +1,4 @@
-"""`witness keys …`, and daemons whose keys are in real devices, from `init` to a device that comes back."""
+"""`witness keys …`, on real devices. Daemons and devices in trouble: test_custody.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 from tests.cli.daemon import Daemon, call, daemon, eventually
 from tests.core.keystore.rigs import NAME, RIGS, Rig, in_use
 from tests.simulated_log import SimulatedLog
-from witness.tlog.note import parse_signature_lines, parse_vkey
 
 KEY = "PRIVATE+KEY+witness.example/go+"
 
@@ -83,46 +82,6 @@ def secrets(rig: Rig) -> dict[str, str]:
 def reasons(running: Daemon) -> str:
     status, body = running.get("/readyz")
     return body.decode() if status == 503 else ""
-
-
-def test_a_witness_with_its_keys_in_a_device(rig: Rig, folder: Path) -> None:
-    """init, run, cosign, restart, the device away and back: the same keys, and no other."""
-    state = folder / "state"
-    log = made(state, rig, **secrets(rig))
-    before = vkeys(state)
-    assert len(before) == 2
-    known = {(parse_vkey(text).name, parse_vkey(text).key_id) for text in before}
-    old = 0
-    for _ in range(2):
-        with daemon(state, **secrets(rig)) as running:
-            eventually("it is ready", running.ready)
-            status, body = cosign(running, log, old)
-            assert status == 200, body
-            assert {(each.name, each.key_id) for each in parse_signature_lines(body)} == known
-            assert vkeys(state) == before
-            old = log.size
-            log.append(2)
-            listed = json.loads(call("--state", state, "keys", "list", "--json").stdout)
-            assert {key["state"] for key in listed} == {"ready"}
-            assert [key["vkey"] for key in listed] == before
-            if rig.holds:
-                rig.take_away()
-                answers = []
-
-                def refused(old: int = old, answers: list[tuple[int, bytes]] = answers) -> bool:
-                    answers.append(cosign(running, log, old))
-                    return answers[-1][0] == 503
-
-                eventually("it answers 503", refused)
-                assert "cannot sign now" in answers[-1][1].decode()
-                assert f"{NAME}+" in eventually("readyz says why", lambda: reasons(running))
-                assert vkeys(state) == before, "registered keys are listed while their device is away"
-                rig.bring_back()
-                eventually("it is ready again", running.ready)
-                status, body = cosign(running, log, old)
-                assert status == 200, body
-                old = log.size
-            assert running.stop() == 0
 
 
 def test_a_token_that_is_locked_is_unlocked_while_the_witness_runs(token: Rig, folder: Path) -> None:
@@ -220,29 +179,6 @@ def test_status_tells_the_measured_rate(agent: Rig, folder: Path) -> None:
         told = call("--state", state, "status").stdout
     assert "1 of 1 devices, " in told
     assert "signatures a second" in told
-
-
-def test_a_retired_identity(tpm: Rig, folder: Path) -> None:
-    state = folder / "state"
-    log = made(state, tpm)
-    with daemon(state) as running:
-        eventually("it is ready", running.ready)
-        refused = call("--state", state, "keys", "retire", "--name", NAME)
-        assert refused.returncode == 3
-        assert "is running" in refused.stderr
-    wrong = call("--state", state, "keys", "retire", "--name", "somebody.else/w")
-    assert wrong.returncode == 3
-    assert call("--state", state, "keys", "test").returncode == 0, "nothing happened yet"
-    done = call("--state", state, "keys", "retire", "--name", NAME)
-    assert done.returncode == 0, done.stderr
-    tested = call("--state", state, "keys", "test")
-    assert tested.returncode == 1
-    assert "refused" in tested.stdout
-    with daemon(state) as running:
-        status, body = cosign(running, log, 0)
-        assert status == 503
-        assert b"retired" in body
-        assert "is refused" in reasons(running)
 
 
 def test_nothing_that_a_device_has_is_overwritten(tpm: Rig, folder: Path) -> None:

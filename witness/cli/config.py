@@ -125,6 +125,7 @@ class KeysConfig:
     passphrase_file: str | None = text(None, check=_wrong_path)
     wait_for_unlock: bool = switch(False)
     deadline: float = seconds(2.0, least=0.1, most=60)
+    open_deadline: float = seconds(20.0, least=0.5, most=300)
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,7 @@ def core_settings(layout: StateLayout, config: Config, locked: Lockdowns | None 
         passphrase_file=str(beside(layout.config, file)) if file is not None else None,
         wait_for_unlock=keys.wait_for_unlock,
         key_deadline=keys.deadline,
+        key_open_deadline=keys.open_deadline,
         front_uids=(locked.front.account.uid,) if locked.front.account is not None else (),
         front_account=locked.front.account,
         lockdown=locked.core,

@@ -223,7 +223,7 @@ def _keys(settings: CoreSettings, layout: StateLayout) -> Iterator[Keychain]:
         layout,
         passphrase=read_passphrase(settings),
         wait=settings.wait_for_unlock,
-        deadlines=Deadlines(sign=settings.key_deadline),
+        deadlines=Deadlines(open=settings.key_open_deadline, sign=settings.key_deadline),
     )
     try:
         yield keychain

@@ -27,6 +27,7 @@ class CoreSettings:
         passphrase_file: path of a file that holds it (a systemd credential, say).
         wait_for_unlock: start although the key file is sealed and no passphrase opens it, and wait for one.
         key_deadline: seconds that a device has to make one signature.
+        key_open_deadline: seconds that a device has to be opened, and to derive.
         front_uids: user IDs that may connect besides our own.
         front_account: the front's user, where it has one of its own.
         lockdown: what this process gives up.
@@ -42,6 +43,7 @@ class CoreSettings:
     passphrase_file: str | None = None
     wait_for_unlock: bool = False
     key_deadline: float = 2.0
+    key_open_deadline: float = 20.0
     front_uids: tuple[int, ...] = ()
     front_account: Account | None = None
     lockdown: LockdownSettings = field(default_factory=LockdownSettings)

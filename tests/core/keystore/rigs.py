@@ -60,6 +60,8 @@ class Rig:
     stops = True
     """Whether the device has a process that can be stopped; else its worker is."""
     algorithms: tuple[Algorithm, ...] = (Algorithm.ED25519,)
+    starts_without = True
+    """Whether a witness starts while it is away, and waits for it."""
     right = "the right secret"
     wrong = "a wrong secret"
 
@@ -104,6 +106,9 @@ class Rig:
         raise NotImplementedError
 
     # --- what a state makes of it ---
+
+    def adopt(self, layout: StateLayout) -> None:
+        """Hears of a state that `witness init` has made with it."""
 
     def provide(self, **options: str) -> DeviceKeys:
         wishes = Wishes(
@@ -360,6 +365,55 @@ class Door(Rig):
         self.program.send(signal.SIGCONT)
 
 
+class KeyFile(Rig):
+    """No device: a sealed file in the state folder itself, which is read at the start and never again."""
+
+    backend = "softkey"
+    holds = False
+    stops = False
+    starts_without = False
+    algorithms = (Algorithm.ED25519, Algorithm.MLDSA44)
+    _COST = 2**12  # of scrypt, where a test makes the file itself
+
+    def setup(self) -> None:
+        self._secret: str | None = self.right
+
+    def settings(self) -> dict[str, str]:
+        return {}
+
+    def secret(self) -> str | None:
+        return self._secret
+
+    def end(self) -> None:
+        pass
+
+    def adopt(self, layout: StateLayout) -> None:
+        self.file = layout.softkey
+
+    def state(self, folder: Path) -> StateLayout:
+        layout = StateLayout(folder)
+        folder.mkdir()
+        self.adopt(layout)
+        self._make(IDENTITY)
+        return layout
+
+    def _make(self, identity: str) -> None:
+        softkey.create(self.file, name=NAME, identity=identity, passphrase=self.right, scrypt_n=self._COST)
+
+    def take_away(self) -> None:
+        self.file.rename(self.root / "away")
+
+    def bring_back(self) -> None:
+        (self.root / "away").rename(self.file)
+
+    def exchange(self) -> None:
+        self.take_away()
+        self._make(IDENTITY[::-1])
+
+    def lock(self) -> None:
+        self._secret = None
+
+
 def witness_command() -> list[str]:
     """The `witness` command as a program."""
     return [sys.executable, "-P", "-c", "from witness.cli.main import main; main(prog_name='witness')"]
@@ -372,6 +426,7 @@ RIGS: Mapping[str, type[Rig]] = {
     "pkcs11-aes-cbc": CipherToken,
     "ssh-agent": Agent,
     "remote": Door,
+    "softkey": KeyFile,
 }
 
 
