@@ -1,4 +1,4 @@
-"""Armored Witness firmware bundles, configurations and manifests, and devices' attestations."""
+"""Armored Witness firmware bundles, configurations and manifests."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.bundles.world import LOG, MAKER, POLICY, Log, b64, firmware_bundle, manifest, outcome, signed
+from tests.bundles.world import LOG, MAKER, POLICY, Log, b64, firmware_bundle, manifest, outcome
 from tests.simulated_log import SimulatedKey
-from witness.bundles import Learned, MalformedBundle, Options, RawKey, trust_in, verify
+from witness.bundles import Learned, MalformedBundle, Options, trust_in, verify
 from witness.bundles.formats import read
 from witness.bundles.gob import MalformedGob, parse_gob
 from witness.tlog.note import parse_vkey
@@ -266,67 +266,3 @@ def test_real_manifest(testdata: Path) -> None:
     assert not steps["inclusion"]  # a manifest alone is in no log
     detail = next(check.detail for check in report.checks if check.name == "inclusion")
     assert base64.b64decode(entry["leaf_hash_b64"]).hex() in detail
-
-
-# --- Attestations ---
-
-DEVICE = SimulatedKey("AW-ID-Attestation-0123456789ABCDEF")
-
-
-def attestation(
-    kind: str = "ID", serial: str = "0123456789ABCDEF", counter: str = "3", identity: str = ""
-) -> bytes:
-    identity = identity or (str(LOG.vkey) if kind == "ID" else "ab" * 32)
-    text = f"ArmoredWitness {kind} attestation v1\n{serial}\n{counter}\n{identity}\n"
-    return signed(text.encode(), DEVICE)
-
-
-def test_attestations() -> None:
-    options = Options(manifest_keys=(DEVICE.vkey,), file_name="0123456789ABCDEF.witness.3")
-    assert not outcome(attestation(), options)
-    assert not outcome(attestation("BastionID"), replace(options, file_name="0123456789ABCDEF.bastion.3"))
-    assert outcome(attestation(), replace(options, file_name="0123456789ABCDEF.bastion.3")) == {"file name"}
-    assert outcome(attestation(), replace(options, file_name="0123456789ABCDEF.witness.2")) == {"file name"}
-    assert outcome(attestation(), replace(options, file_name="0123456789ABCDEE.witness.3")) == {"file name"}
-    assert not outcome(attestation(), replace(options, file_name=None))
-    assert outcome(attestation(), replace(options, manifest_keys=(MAKER.vkey,))) == {"device signature"}
-    assert outcome(attestation(), replace(options, manifest_keys=(RawKey(bytes(32)),))) == {
-        "device signature"
-    }
-    # Signed by the device's key, but about another device.
-    other = attestation(serial="0123456789ABCDEE")
-    assert outcome(other, replace(options, file_name=None)) == {"device signature"}
-    # The identity was renewed more often when we last looked.
-    last = Learned((), {"0123456789ABCDEF witness": "4"})
-    assert outcome(attestation(), replace(options, previous=last)) == {"version"}
-    assert not outcome(attestation(counter="10"), replace(options, previous=last, file_name=None))
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        attestation(serial="0123456789abcdef"),
-        attestation(serial="123"),
-        attestation(counter="03"),
-        attestation(counter="-1"),
-        attestation(identity="no vkey"),
-        attestation("BastionID", identity="AB" * 32),
-        attestation(identity=f"{LOG.vkey}\nfifth line"),
-        b"ArmoredWitness ID attestation v1\n",
-    ],
-)
-def test_malformed_attestations(data: bytes) -> None:
-    assert outcome(data, Options(manifest_keys=(DEVICE.vkey,))) == {"malformed"}
-
-
-def test_real_attestations(testdata: Path) -> None:
-    """Their devices' keys are not in the data: everything else about them holds."""
-    found = list((testdata / "proofs/armored-witness/device-attestations").iterdir())
-    assert found
-    for path in found:
-        if path.suffix != ".pub":
-            key = path.with_name(path.name.partition(".")[0] + ".pub")
-            keys = (parse_vkey(key.read_text().strip()),) if key.exists() else ()
-            wrong = set() if keys else {"device signature"}
-            assert outcome(path.read_bytes(), Options(manifest_keys=keys, file_name=path.name)) == wrong
-            assert "file name" in outcome(path.read_bytes(), Options(file_name="0123456789ABCDEF.witness.0"))

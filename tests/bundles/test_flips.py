@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.bundles.test_armored_witness import DEVICE, attestation, bundle, configuration, gob_configuration
 from tests.bundles.test_armored_witness import OPTIONS as FIRMWARE_OPTIONS
+from tests.bundles.test_armored_witness import bundle, configuration, gob_configuration
+from tests.bundles.test_attestation import DEVICE, attestation
 from tests.bundles.test_evidence import OPTIONS as EVIDENCE_OPTIONS
 from tests.bundles.test_evidence import fork, same_size
 from tests.bundles.test_sigstore import HAPPY, REKOR2, options_for

@@ -12,7 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ from witness.bundles import (
     Learned,
     MalformedBundle,
     Options,
+    RawKey,
     Report,
     merge_trust,
     parse_log_key,
@@ -37,11 +38,14 @@ from witness.bundles.sumdb import needed_tiles
 from witness.cli.errors import NO, WORLD, Failure, WrongUsage, one_line, say_error
 from witness.cli.trust_store import TrustStore
 from witness.cli.trusting import read_file, read_key, read_policy
+from witness.tlog.note import MalformedVKey, VerifierKey
 from witness.tlog.policy import Dialect
 
 STDIN: Final = "-"
 TILES: Final = "tiles"
 """The artifact that is a folder: the tiles of a checksum database, under the paths it serves them at."""
+
+MAX_KEY_FILE: Final = 64 << 10
 
 MAX_ARTIFACT_SIZE: Final = 1 << 30
 """Bytes of an artifact; each is read into memory."""
@@ -101,8 +105,8 @@ class Question:
     "--manifest-key",
     "manifest_keys",
     multiple=True,
-    metavar="VKEY",
-    help="A key that must have signed the entry.",
+    metavar="VKEY|@FILE",
+    help="A key that must have signed the entry, or @ and the file that it stands in.",
 )
 @click.option("--trusted-root", metavar="FILE", help="A Sigstore trusted root.")
 @click.option("--previous", metavar="FILE", help="A checkpoint or bundle that was trusted before.")
@@ -165,7 +169,7 @@ def verify(  # noqa: PLR0917 - click's calling convention; the names are the opt
         entry=read_file(entry_file, MAX_BUNDLE_SIZE) if entry_file is not None else None,
         leaf_hash=_leaf_hash(leaf_hash),
         artifacts=contents,
-        manifest_keys=tuple(read_key("--manifest-key", parse_manifest_key, text) for text in manifest_keys),
+        manifest_keys=tuple(read_key("--manifest-key", _manifest_key, text) for text in manifest_keys),
         trusted_root=read_file(trusted_root, MAX_BUNDLE_SIZE) if trusted_root is not None else None,
         previous=_previous(previous),
         max_age=age,
@@ -247,6 +251,18 @@ def _print(name: str, report: Report) -> None:
     for sentence in report.unchecked:
         click.echo(f"  {styled('-', 'yellow')} not checked: {one_line(sentence)}")
     click.echo(styled("verified", "green") if report.verified else styled("NOT VERIFIED", "red"))
+
+
+def _manifest_key(text: str) -> VerifierKey | RawKey:
+    """A key as it stands on the command line, or in the file that @ names (a device's .pub)."""
+    if not text.startswith("@"):
+        return parse_manifest_key(text)
+    with suppress(MalformedVKey):  # a key's name may begin so too
+        return parse_manifest_key(text)
+    try:
+        return parse_manifest_key(read_file(text[1:], MAX_KEY_FILE).decode("utf-8").strip())
+    except UnicodeDecodeError as error:
+        raise WrongUsage(f"--manifest-key {text}: the file is no text") from error
 
 
 def _previous(name: str | None) -> Learned | None:

@@ -173,9 +173,10 @@ class ArmoredWitness:
 
 
 OUR_SCHEME: Final = "witness-v1"
+ARMORED_WITNESS: Final = "armored-witness"
 SCHEMES: Final[Mapping[str, Callable[[], Scheme]]] = {
     OUR_SCHEME: WitnessV1,
-    "armored-witness": ArmoredWitness,
+    ARMORED_WITNESS: ArmoredWitness,
 }
 
 
