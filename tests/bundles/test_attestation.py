@@ -12,7 +12,7 @@ from tests.bundles.world import LOG, MAKER, W1, outcome, signed
 from tests.simulated_log import SimulatedKey
 from witness.bundles import Learned, Options, RawKey, verify
 from witness.tlog.attestation import attestation_text, parse_attestation
-from witness.tlog.note import SignatureType, VerifierKey, parse_vkey
+from witness.tlog.note import SignatureType, VerifierKey, make_vkey, parse_vkey
 
 DEVICE = SimulatedKey("AW-ID-Attestation-0123456789ABCDEF")
 
@@ -82,6 +82,17 @@ def test_the_file_of_a_second_key_is_told_by_its_algorithm() -> None:
             assert outcome(data, replace(options, file_name=name)) == faults, name
     bastion = attestation("BastionID")
     assert outcome(bastion, replace(options, file_name="0123456789ABCDEF.bastion.3.ed25519")) == {"file name"}
+
+
+def test_a_witness_that_was_named_is_the_one_attested() -> None:
+    options = Options(manifest_keys=(DEVICE.vkey,), witnesses=(W1.vkey,))
+    assert not outcome(attestation(identity=str(W1.vkey)), options)
+    plain = make_vkey(W1.vkey.name, SignatureType.ED25519, W1.vkey.public_key)  # as upstream writes it
+    assert not outcome(attestation(identity=str(plain)), options)
+    other = make_vkey("another", W1.vkey.type, W1.vkey.public_key)
+    for stranger in (LOG.vkey, other):
+        assert outcome(attestation(identity=str(stranger)), options) == {"identity"}
+    assert outcome(attestation("BastionID"), options) == {"identity"}
 
 
 def test_a_development_device_vouches_for_its_like_only() -> None:

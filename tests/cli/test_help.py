@@ -45,6 +45,7 @@ def test_the_commands_are_those_of_the_contract():
         "keys unlock",
         "keys register",
         "keys test",
+        "keys attest",
         "keys import",
         "keys retire",
         "keys serve",

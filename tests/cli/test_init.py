@@ -17,9 +17,13 @@ from witness.core.store.logs import LogBook
 from witness.core.store.sqlite import SQLiteStore
 from witness.tlog.note import SignatureType, encode_base64, make_vkey, parse_vkey
 
+MADE = {"witness.yaml", "witness.db", "keys", "keys/softkey.json", "keys/attestations"}
+
 
 def contents(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    """What stands in a folder, but for the attestations, whose names are the identity's."""
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    return {name for name in found if not name.startswith("keys/attestations/")}
 
 
 def test_it_makes_everything_and_prints_the_vkeys(tmp_path):
@@ -32,7 +36,7 @@ def test_it_makes_everything_and_prints_the_vkeys(tmp_path):
         SignatureType.COSIGNATURE_MLDSA44,
     ]
     assert {vkey.name for vkey in vkeys} == {NAME}
-    assert contents(state) == {"witness.yaml", "witness.db", "keys", "keys/softkey.json"}
+    assert contents(state) == MADE
     assert list((tmp_path / "deep").iterdir()) == [state]
     layout = StateLayout(state)
     public = softkey.read_public(layout.softkey)
@@ -100,7 +104,7 @@ def test_an_empty_folder_is_filled(tmp_path):
     inode = state.stat().st_ino
     make(state)
     assert state.stat().st_ino == inode  # a mount point cannot be replaced
-    assert contents(state) == {"lost+found", "witness.yaml", "witness.db", "keys", "keys/softkey.json"}
+    assert contents(state) == MADE | {"lost+found"}
 
 
 @pytest.mark.parametrize("empty_folder", [False, True])

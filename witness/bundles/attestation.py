@@ -12,7 +12,7 @@ from typing import Final
 from witness.bundles.judge import Judge
 from witness.bundles.report import Learned, MalformedBundle
 from witness.tlog.attestation import DEV, AttestationText, parse_attestation, recognises
-from witness.tlog.note import MalformedNote, VerifierKey, parse_note
+from witness.tlog.note import MalformedNote, VerifierKey, parse_note, parse_vkey
 from witness.tlog.signature import InvalidNoteSignature, verify_note
 
 __all__ = ["FORMAT", "Attestation", "parse", "recognises"]
@@ -35,6 +35,7 @@ class Attestation:
         judge.check("attestation", True, f"device {says.serial}, {says.kind} {says.identity}")
         self._judge_signature(judge)
         self._judge_file_name(judge)
+        self._judge_identity(judge)
         judge.version(self._subject(), says.counter)
         judge.say_unchecked("an attestation is in no log: only the device's own key vouches for it")
 
@@ -57,6 +58,17 @@ class Attestation:
         judge.check(name, bool(signed), f"{found} {key.name}+{key.key_id.hex()}")
         if signed:
             self._judge_development(judge, key)
+
+    def _judge_identity(self, judge: Judge) -> None:
+        """That the identity is one of the witnesses that were named, if any: by its key, of whatever type."""
+        named = judge.options.witnesses
+        if named:
+            known = [f"{key.name}+{key.key_id.hex()}" for key in named]
+            identity = parse_vkey(self.says.identity) if self.says.kind == "witness" else None
+            ok = identity is not None and any(
+                (key.name, key.public_key) == (identity.name, identity.public_key) for key in named
+            )
+            judge.check("identity", ok, f"{'is' if ok else 'is not'} one of {', '.join(known)}")
 
     def _judge_development(self, judge: Judge, key: VerifierKey) -> None:
         if not key.name.startswith(DEV):

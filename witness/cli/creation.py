@@ -25,7 +25,9 @@ from witness.cli.key_devices import DeviceKeys
 from witness.cli.log_lists import ListedLog
 from witness.cli.state import check_path, is_present
 from witness.core.keystore import keyring, softkey
-from witness.core.keystore.keyring import SOFT, WITNESS, DeviceEntry, KeyEntry, Place, Ring
+from witness.core.keystore.attestation import AttestationKey
+from witness.core.keystore.attesting import AttestationKeys, attest, write_attestations
+from witness.core.keystore.keyring import SOFT, WITNESS, DeviceEntry, KeyEntry, Ring
 from witness.core.keystore.softkey import algorithm_of
 from witness.core.layout import StateLayout
 from witness.core.store import schema
@@ -125,37 +127,43 @@ def _build(folder: Path, new: NewWitness, place: Callable[[Path], None]) -> Crea
 def _fill(layout: StateLayout, new: NewWitness) -> Created:
     # The database and the key file carry the same identifier: neither is ever used with another's.
     identity = secrets.token_hex(16)
-    vkeys = _make_keys(layout, new, identity)
+    ring, attesting = _make_keys(layout, new, identity)
+    write_attestations(layout.attestations, attest(ring, attesting))
     layout.config.write_text(new.config, encoding="utf-8")
     layout.config.chmod(0o600)
     schema.create(layout.database, name=new.name, identity=identity, now=new.now)
     with LogBook(layout.database) as book:
         imported = import_logs(book, new.logs, source=new.source, now=new.now)
-    return Created(vkeys, imported)
+    return Created(ring.vkeys, imported)
 
 
-def _make_keys(layout: StateLayout, new: NewWitness, identity: str) -> tuple[VerifierKey, ...]:
+def _make_keys(layout: StateLayout, new: NewWitness, identity: str) -> tuple[Ring, AttestationKeys]:
     held = new.device_keys
     inside = {algorithm_of(key.vkey) for key in held.keys if key.purpose == WITNESS} if held else set()
-    soft: tuple[VerifierKey, ...] = ()
+    attesting: dict[str, AttestationKey] = {}
     algorithms = tuple(algorithm for algorithm in new.algorithms if algorithm not in inside)
     if algorithms:
-        soft = softkey.create(
+        seed = secrets.token_bytes(softkey.SEED_SIZE)
+        softkey.create(
             layout.softkey,
             name=new.name,
             identity=identity,
             passphrase=new.passphrase,
             algorithms=algorithms,
             ed25519_seed=new.ed25519_seed,
+            attestation_seed=seed,
         )
+        attesting[SOFT] = softkey.attestation_key(new.name, identity, seed)
     if held is None:
-        return soft
-    keys = [*held.keys, *(KeyEntry(vkey, WITNESS, "soft", (Place(SOFT),)) for vkey in soft)]
-    keys.sort(key=lambda key: _rank(key, new.algorithms))
+        return keyring.read(layout), attesting
+    soft = keyring.of_key_file(softkey.read_public(layout.softkey)).keys if algorithms else ()
+    keys = sorted((*held.keys, *soft), key=lambda key: _rank(key, new.algorithms))
     devices = (held.device, DeviceEntry(SOFT, SOFT)) if soft else (held.device,)
     ring = Ring(new.name, identity, devices, tuple(keys))
     keyring.write(layout, ring)
-    return ring.vkeys
+    if held.attestation is not None:
+        attesting[held.device.name] = held.attestation
+    return ring, attesting
 
 
 def _rank(key: KeyEntry, algorithms: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from witness.cli.errors import WrongUsage, say_warning
+from witness.core.keystore.attestation import AttestationKey, serial_of
 from witness.core.keystore.authorise import is_signed, trial_message
 from witness.core.keystore.backend import BACKENDS, Backend, backend
 from witness.core.keystore.base import (
@@ -31,7 +32,7 @@ from witness.core.keystore.hostclient import HostClient
 from witness.core.keystore.keyring import ATTESTATION, WITNESS, DeviceEntry, KeyEntry, Place
 from witness.core.keystore.softkey import algorithm_of, soft_signer
 from witness.core.keystore.talk import from_b64, to_b64
-from witness.tlog.note import SignatureType, VerifierKey, make_vkey
+from witness.tlog.note import VerifierKey, make_vkey
 
 OPEN_DEADLINE: Final = 60.0
 """Seconds that a device has to open, derive, or make a key: a human is waiting, and a TPM is slow."""
@@ -65,12 +66,13 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class DeviceKeys:
-    """A device and the keys in it, ready to be registered."""
+    """A device and the keys in it, ready to be registered; `attestation` is its attestation key, opened."""
 
     name: str
     device: DeviceEntry
     keys: tuple[KeyEntry, ...]
     note: str = ""
+    attestation: AttestationKey | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -102,6 +104,17 @@ class OpenDevice:
         rule = scheme(way)
         secret = self._derive(rule.diversifier(purpose, identity), identity.parameters)
         return soft_signer(algorithm, name, rule.seed(purpose, identity, secret))
+
+    def attestation_key(self, way: str, identity: Identity) -> AttestationKey:
+        """The attestation key it derives; `identity` has the parameters of an attestation key's locator.
+
+        Raises:
+            KeystoreError: it does not.
+        """
+        rule = scheme(way)
+        secret = self._derive(rule.diversifier(Purpose.ATTESTATION, identity), identity.parameters)
+        seed = rule.seed(Purpose.ATTESTATION, identity, secret)
+        return AttestationKey(seed, serial_of(identity.unique_id, way), dev=identity.dev)
 
     def derived_name(self, identity: Identity) -> str:
         """A readable name that belongs to the identity."""
@@ -242,11 +255,9 @@ def _derived(
     bound = backend(entry.backend).binding
     life = {part: value for part, value in locator.items() if part not in bound}
     lifelong = Identity(device.unique_id, generation, wishes.dev, life)
-    attestation = device.derived(Purpose.ATTESTATION, Algorithm.ED25519, name, wishes.scheme, lifelong)
-    # A note key of type 0x01: it signs statements about the device, and no cosignatures.
-    vkey = make_vkey(f"{name}/attestation", SignatureType.ED25519, attestation.vkey.public_key)
-    keys.append(_derived_entry(vkey, ATTESTATION, entry, life, wishes, generation))
-    return DeviceKeys(name, entry, tuple(keys), device.note)
+    attestation = device.attestation_key(wishes.scheme, lifelong)
+    keys.append(_derived_entry(attestation.vkey, ATTESTATION, entry, life, wishes, generation))
+    return DeviceKeys(name, entry, tuple(keys), device.note, attestation)
 
 
 def _derived_entry(  # noqa: PLR0917 - the entry's own fields

@@ -38,6 +38,11 @@ class StateLayout:
         return self.keys / "keyring.json"
 
     @property
+    def attestations(self) -> Path:
+        """The folder of attestations and of the keys that verify them; nothing in it is secret."""
+        return self.keys / "attestations"
+
+    @property
     def unlock(self) -> Path:
         """Where a running core takes the secret of a locked device: a named pipe, its owner's alone."""
         return self.keys / "unlock"

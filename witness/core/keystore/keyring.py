@@ -172,8 +172,10 @@ def sealed(layout: StateLayout, ring: Ring) -> bool | None:
 
 def of_key_file(public: softkey.PublicKeys) -> Ring:
     """The ring that a key file alone makes."""
-    keys = tuple(KeyEntry(vkey, WITNESS, "soft", (Place(SOFT),)) for vkey in public.vkeys)
-    return Ring(public.name, public.identity, (DeviceEntry(SOFT, SOFT),), keys)
+    keys = [KeyEntry(vkey, WITNESS, "soft", (Place(SOFT),)) for vkey in public.vkeys]
+    if public.attestation is not None:
+        keys.append(KeyEntry(public.attestation, ATTESTATION, "soft", (Place(SOFT),)))
+    return Ring(public.name, public.identity, (DeviceEntry(SOFT, SOFT),), tuple(keys))
 
 
 def parse(data: bytes, file: Path) -> Ring:

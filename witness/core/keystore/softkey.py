@@ -5,6 +5,9 @@ The file is JSON. Its header (name, identity, vkeys) is readable by anybody who 
 (RFC 7914) makes of the passphrase; the header is authenticated with them. The nonce is random and each file
 is sealed once under its own salt, so no key and nonce meet twice.
 
+Beside the witness's keys it holds the seed of the attestation key (`witness.core.keystore.attestation`).
+Files made before there was one have none; `witness keys attest` adds it.
+
 What this protects against: a copy of the file alone. What it does not: whoever can read this process's
 memory, or the passphrase beside the file.
 """
@@ -17,7 +20,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from nacl.bindings import crypto_sign, crypto_sign_BYTES, crypto_sign_seed_keypair
 
+from witness.core.keystore.attestation import AttestationKey, serial_of
 from witness.core.keystore.base import (
     COSIGNATURE_TYPES,
     Algorithm,
@@ -39,6 +43,7 @@ from witness.core.keystore.base import (
     Signer,
     WrongSecret,
 )
+from witness.core.keystore.derivation import DEV
 from witness.core.wire import KeyInfo
 from witness.tlog.note import MalformedVKey, VerifierKey, make_vkey, parse_vkey
 
@@ -47,17 +52,27 @@ SEED_SIZE = 32
 SCRYPT_N = 2**17
 """scrypt's cost: about 0.6 s and 128 MiB, once at start."""
 MAX_FILE = 64 * 1024
+_ATTESTATION = "attestation"
 _MAX_N, _MAX_R, _MAX_P = 2**20, 16, 4  # what a hostile file may make us spend
 
 
 @dataclass(frozen=True, slots=True)
 class PublicKeys:
-    """What a key file tells without its passphrase."""
+    """What a key file tells without its passphrase; `attestation` is None in a file that has no such key."""
 
     name: str
     identity: str
     vkeys: tuple[VerifierKey, ...]
     sealed: bool
+    attestation: VerifierKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """The seeds in a key file: by algorithm, in the order of its vkeys, and the attestation key's."""
+
+    seeds: dict[Algorithm, bytes] = field(repr=False)
+    attestation_seed: bytes | None = field(repr=False)
 
 
 class Ed25519Signer:
@@ -111,9 +126,16 @@ def soft_signer(algorithm: Algorithm, name: str, seed: bytes) -> Signer:
 class SoftKeystore:
     """An opened key file."""
 
-    def __init__(self, public: PublicKeys, signers: tuple[Ed25519Signer | MLDSA44Signer, ...]) -> None:
+    def __init__(
+        self,
+        public: PublicKeys,
+        signers: tuple[Ed25519Signer | MLDSA44Signer, ...],
+        attestation: AttestationKey | None = None,
+    ) -> None:
         self._public = public
         self._signers = signers
+        self.attestation = attestation
+        """The key that lives as long as the file; None in a file that has none."""
 
     @property
     def public(self) -> PublicKeys:
@@ -139,6 +161,17 @@ class SoftKeystore:
         return ("the key file is not sealed: whoever can read it can sign as this witness",)
 
 
+def attestation_key(name: str, identity: str, seed: bytes) -> AttestationKey:
+    """The attestation key of a key file.
+
+    Args:
+        name: the witness's name; one for development is marked.
+        identity: the identifier that the file carries, which stands for a device's unique ID.
+        seed: 32 bytes.
+    """
+    return AttestationKey(seed, serial_of(identity), dev=name.startswith(DEV))
+
+
 def algorithm_of(vkey: VerifierKey) -> str:
     """The configuration's name of a witness key's algorithm.
 
@@ -159,6 +192,7 @@ def create(
     passphrase: str | None,
     algorithms: tuple[str, ...] = (Algorithm.ED25519.value, Algorithm.MLDSA44.value),
     ed25519_seed: bytes | None = None,
+    attestation_seed: bytes | None = None,
     scrypt_n: int = SCRYPT_N,
 ) -> tuple[VerifierKey, ...]:
     """Makes a key file with fresh seeds, mode 0600 in a folder of mode 0700.
@@ -170,6 +204,8 @@ def create(
         passphrase: what seals the seeds; None leaves them unsealed.
         algorithms: which keys to make, in the order of their cosignatures.
         ed25519_seed: 32 bytes of an existing key, instead of a fresh one.
+        attestation_seed: 32 bytes of the attestation key; None makes a file without one. It is kept through
+            all generations of an identity: that is what it is for.
         scrypt_n: scrypt's cost; smaller only in tests.
 
     Returns:
@@ -190,7 +226,9 @@ def create(
         if Algorithm.ED25519 not in seeds:
             raise KeystoreError("an Ed25519 key is imported, but ed25519 is not among the algorithms")
         seeds[Algorithm.ED25519] = ed25519_seed
-    content, vkeys = _content(name, identity, seeds, passphrase, scrypt_n)
+    content, vkeys = _content(
+        name, identity, seeds, passphrase, scrypt_n=scrypt_n, attestation_seed=attestation_seed
+    )
     path.parent.mkdir(mode=0o700, exist_ok=True)
     try:
         _write(path, content)
@@ -218,17 +256,52 @@ def add_seed(
         OSError: it cannot be written; then the old one stands.
     """
     seeds = {algorithm: seed}
+    attestation_seed = None
     if path.exists():
         file = KeyFile(path)
         if (file.public.name, file.public.identity) != (name, identity):
             raise KeyFileInvalid(f"{path} belongs to {file.public.name} ({file.public.identity})")
-        held = file.seeds(passphrase)
-        if algorithm in held:
+        secrets_of = file.secrets(passphrase)
+        if algorithm in secrets_of.seeds:
             raise KeystoreError(f"{path} has an {algorithm} key already", "a key is never overwritten")
-        seeds |= held
+        seeds |= secrets_of.seeds
+        attestation_seed = secrets_of.attestation_seed
         passphrase = passphrase if file.public.sealed else None
+    _replace(path, name, identity, seeds, attestation_seed, passphrase)
+
+
+def add_attestation(path: Path, passphrase: str | None) -> AttestationKey:
+    """Puts an attestation key into a key file that has none; all else in it stays what it is.
+
+    Returns:
+        The new key, or the one that is there.
+
+    Raises:
+        KeystoreError: the file does not open.
+        OSError: it cannot be written; then the old one stands.
+    """
+    file = KeyFile(path)
+    public, held = file.public, file.secrets(passphrase)
+    seed = held.attestation_seed
+    if seed is None:
+        seed = secrets.token_bytes(SEED_SIZE)
+        passphrase = passphrase if public.sealed else None
+        _replace(path, public.name, public.identity, held.seeds, seed, passphrase)
+    return attestation_key(public.name, public.identity, seed)
+
+
+def _replace(  # noqa: PLR0917 - what a file is made of
+    path: Path,
+    name: str,
+    identity: str,
+    seeds: Mapping[Algorithm, bytes],
+    attestation_seed: bytes | None,
+    passphrase: str | None,
+) -> None:
     ordered = {each: seeds[each] for each in Algorithm if each in seeds}
-    content, _ = _content(name, identity, ordered, passphrase, SCRYPT_N)
+    content, _ = _content(
+        name, identity, ordered, passphrase, scrypt_n=SCRYPT_N, attestation_seed=attestation_seed
+    )
     building = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
         _write(building, content)
@@ -240,7 +313,13 @@ def add_seed(
 
 
 def _content(
-    name: str, identity: str, seeds: Mapping[Algorithm, bytes], passphrase: str | None, scrypt_n: int
+    name: str,
+    identity: str,
+    seeds: Mapping[Algorithm, bytes],
+    passphrase: str | None,
+    *,
+    scrypt_n: int,
+    attestation_seed: bytes | None,
 ) -> tuple[dict[str, Any], tuple[VerifierKey, ...]]:
     vkeys = tuple(_SIGNERS[algorithm](name, seed).vkey for algorithm, seed in seeds.items())
     header: dict[str, Any] = {
@@ -249,14 +328,18 @@ def _content(
         "identity": identity,
         "vkeys": [str(vkey) for vkey in vkeys],
     }
+    held = {a.value: _b64(seed) for a, seed in seeds.items()}
+    if attestation_seed is not None:
+        header[_ATTESTATION] = str(attestation_key(name, identity, attestation_seed).vkey)
+        held[_ATTESTATION] = _b64(attestation_seed)
     if passphrase is None:
-        content = {**header, "seeds": {a.value: _b64(seed) for a, seed in seeds.items()}}
+        content = {**header, "seeds": held}
     else:
         salt, nonce = secrets.token_bytes(16), secrets.token_bytes(12)
         header["scrypt"] = {"n": scrypt_n, "r": 8, "p": 1, "salt": _b64(salt)}
         header["nonce"] = _b64(nonce)
         key = Scrypt(salt=salt, length=32, n=scrypt_n, r=8, p=1).derive(passphrase.encode())
-        plain = json.dumps({a.value: _b64(seed) for a, seed in seeds.items()}).encode()
+        plain = json.dumps(held).encode()
         sealed = ChaCha20Poly1305(key).encrypt(nonce, plain, _associated(header))
         content = {**header, "sealed": _b64(sealed)}
     return content, vkeys
@@ -309,19 +392,24 @@ class KeyFile:
 
     def open(self, passphrase: str | None) -> SoftKeystore:
         """Opens it; see `open_keystore`."""
-        public = self.public
+        public, held = self.public, self.secrets(passphrase)
         signers = []
-        for vkey, (algorithm, seed) in zip(public.vkeys, self.seeds(passphrase).items(), strict=True):
+        for vkey, (algorithm, seed) in zip(public.vkeys, held.seeds.items(), strict=True):
             signer = _SIGNERS[algorithm](public.name, seed)
             if signer.vkey != vkey:
                 raise KeyFileInvalid(
                     f"the {algorithm} seed in {self._path} is not that of {vkey.name}+{vkey.key_id.hex()}"
                 )
             signers.append(signer)
-        return SoftKeystore(public, tuple(signers))
+        attestation = None
+        if held.attestation_seed is not None:
+            attestation = attestation_key(public.name, public.identity, held.attestation_seed)
+            if attestation.vkey != public.attestation:
+                raise KeyFileInvalid(f"the attestation seed in {self._path} is not that of its vkey")
+        return SoftKeystore(public, tuple(signers), attestation)
 
-    def seeds(self, passphrase: str | None) -> dict[Algorithm, bytes]:
-        """The seeds, in the order of the vkeys.
+    def secrets(self, passphrase: str | None) -> Secrets:
+        """All seeds, those of the witness's keys in the order of the vkeys.
 
         Raises:
             KeystoreError: as `open_keystore`.
@@ -331,7 +419,10 @@ class KeyFile:
         if not isinstance(seeds, dict):
             raise KeyFileInvalid(f"{self._path} holds no seeds")
         algorithms = [Algorithm(algorithm_of(vkey)) for vkey in public.vkeys]
-        return {algorithm: _bytes(seeds, algorithm.value, SEED_SIZE) for algorithm in algorithms}
+        return Secrets(
+            {algorithm: _bytes(seeds, algorithm.value, SEED_SIZE) for algorithm in algorithms},
+            _bytes(seeds, _ATTESTATION, SEED_SIZE) if public.attestation is not None else None,
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -355,13 +446,15 @@ def _public(content: Mapping[str, Any]) -> PublicKeys:
     name, identity, texts = content.get("name"), content.get("identity"), content.get("vkeys")
     if not isinstance(name, str) or not isinstance(identity, str) or not isinstance(texts, list) or not texts:
         raise KeyFileInvalid("the key file lacks its name, identity or vkeys")
+    told = content.get(_ATTESTATION)
     try:
         vkeys = tuple(parse_vkey(str(text)) for text in texts)
+        attestation = parse_vkey(str(told)) if told is not None else None
     except MalformedVKey as error:
         raise KeyFileInvalid(f"the key file names a malformed vkey: {error}") from error
     if any(vkey.name != name for vkey in vkeys):
         raise KeyFileInvalid("the key file names keys of another witness")
-    return PublicKeys(name, identity, vkeys, sealed="sealed" in content)
+    return PublicKeys(name, identity, vkeys, "sealed" in content, attestation)
 
 
 def _unseal(content: Mapping[str, Any], passphrase: str | None) -> object:
