@@ -212,8 +212,8 @@ def test_run_tells_a_fault_in_one_line_and_starts_nothing(tmp_path):
     assert outcome.code == 3
     assert outcome.error() == (
         f"error: {state}/witness.yaml, line 2: listenn: unknown key; known here: "
-        "name, listen, operator_listen, path_prefix, keys, core, lockdown, feeders, tile_cache, lists, "
-        "distributors, static, about, continuity, authority, log"
+        "name, listen, operator_listen, path_prefix, watchdog, keys, core, lockdown, feeders, tile_cache, "
+        "lists, distributors, static, about, continuity, authority, log"
     )
     assert not (state / "core.lock").exists()
 

@@ -123,10 +123,37 @@ def test_a_killed_child_comes_back_and_serves_from_where_it_was(state, name):
         after = running.children()
         other = "front" if name == "core" else "core"
         assert after[other] == before[other]
+        # What /readyz says may be a second old.
+        eventually("the front is connected again", lambda: submit(running, LOG, 0, 3)[0] != 503)
         # The state is the one it had: the old size is refused with the size that was cosigned.
         assert submit(running, LOG, 0, 3) == (409, b"2\n")
         assert_cosigned(state, LOG, 3, submit(running, LOG, 2, 3))
         assert f"the {name} ended (SIGKILL) and is started anew" in running.err.read_text()
+        assert running.stop() == 0
+
+
+@pytest.mark.parametrize("name", ["core", "front"])
+def test_a_child_that_stands_still_is_killed_and_comes_back(state, name):
+    with (state / "witness.yaml").open("a") as config:
+        config.write("watchdog: 2\n")
+    with daemon(state) as running:
+        assert_cosigned(state, LOG, 2, submit(running, LOG, 0, 2))
+        before = running.children()
+        os.kill(before[name], signal.SIGSTOP)
+        eventually("a new child", lambda: running.children().get(name, before[name]) != before[name])
+        assert not alive(before[name])
+        assert f"the {name} has not answered for 2 s and is killed" in running.err.read_text()
+
+        def well():
+            return facts(call("--state", state, "status", "--json"))["ready"]
+
+        eventually("it is ready again", well)
+        told = call("--state", state, "status").stdout
+        assert ("started anew 1 time, 1 of them because it did not answer" in told) == (name == "core")
+        if name == "core":
+            eventually("the front is connected again", lambda: submit(running, LOG, 0, 3)[0] != 503)
+            assert 'witness_core_restarts_total{reason="hung"} 1.0' in running.get("/metrics")[1].decode()
+            assert_cosigned(state, LOG, 3, submit(running, LOG, 2, 3))
         assert running.stop() == 0
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from witness.cli.supervisor import Child, GaveUp, Patience, Program, StartFailed, supervise
+from witness.cli.child import Child, Program, StartFailed
+from witness.cli.supervisor import GaveUp, Patience, supervise
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,10 +35,10 @@ note("orphaned")
 """
 
 
-def program(name: str, code: str, notes: Path) -> Program:
+def program(name: str, code: str, notes: Path, **more) -> Program:
     source = f"NAME = {name!r}\n" + textwrap.dedent(code)
     environ = {**os.environ, "NOTES": str(notes)}
-    return Program(name, (sys.executable, "-c", source), f"settings of {name}", environ)
+    return Program(name, (sys.executable, "-c", source), f"settings of {name}", environ, **more)
 
 
 def read(notes: Path) -> list[list[str]]:
@@ -47,12 +48,15 @@ def read(notes: Path) -> list[list[str]]:
 class Run:
     """A supervisor in this process."""
 
-    def __init__(self, tmp_path: Path, core: str = WELL_BEHAVED, front: str = WELL_BEHAVED, **patience):
+    def __init__(
+        self, tmp_path: Path, core: str = WELL_BEHAVED, front: str = WELL_BEHAVED, ask=None, **patience
+    ):
         self.notes = tmp_path / "notes"
         self.lines: list[str] = []
         self.ready: list[dict] = []
         self.began = asyncio.Event()
-        self._core, self._front = program("core", core, self.notes), program("front", front, self.notes)
+        self._core = program("core", core, self.notes, ask=ask, again=str)
+        self._front = program("front", front, self.notes)
         self._patience = Patience(**{"first_pause": 0.01, "longest_pause": 0.02, "stop": 5.0, **patience})
 
     async def __aenter__(self):
@@ -123,6 +127,43 @@ async def test_whoever_dies_is_started_anew_and_the_other_is_left_alone(tmp_path
         await run.until(lambda: len(run.lines) == 2)
         assert run.lines[0] == f"the {name} ended (SIGKILL) and is started anew"
         assert f"the {name} runs again" in run.lines[1]
+
+
+async def test_a_silent_child_is_killed_and_started_anew_and_told_of_it(tmp_path):
+    silent = asyncio.Event()
+
+    async def ask():
+        if silent.is_set():
+            await asyncio.Event().wait()
+
+    async with Run(tmp_path, ask=ask, silence=0.2, tick=0.01) as run:
+        await run.began.wait()
+        silent.set()
+        await run.until(lambda: run.lines)
+        silent.clear()
+        await run.until(lambda: len(run.lines) == 3)
+        assert run.lines[0] == "the core has not answered for 0.2 s and is killed"
+        assert run.lines[1] == "the core ended (SIGKILL, having been silent for 0.2 s) and is started anew"
+        assert "the core runs again" in run.lines[2]
+        assert not alive(run.pids("core")[0])
+        assert len(run.pids("front")) == 1
+        os.kill(run.pids("core")[1], signal.SIGKILL)
+        await run.until(lambda: len(run.pids("core")) == 3)
+        told = [words for words, _ in read(run.notes) if words.startswith("core started")]
+        assert told == [
+            "core started settings of core",
+            "core started Restarts(ended=0, hung=1)",
+            "core started Restarts(ended=1, hung=1)",
+        ]
+
+
+async def test_a_fault_in_asking_ends_everything_and_is_told(tmp_path):
+    async def ask():
+        raise RuntimeError("a bug")
+
+    async with Run(tmp_path, ask=ask, tick=0.01) as run:
+        with pytest.raises(RuntimeError, match="a bug"):
+            await run.task
 
 
 async def test_too_many_deaths_end_everything(tmp_path):

@@ -255,6 +255,7 @@ class Config:
     listen: str = text(DEFAULT_LISTEN, check=_wrong_address)
     operator_listen: str | None = text(None, check=_wrong_address)
     path_prefix: str = text("", check=_wrong_prefix)
+    watchdog: float = seconds(30.0, least=1, most=3600)
     keys: KeysConfig = section(KeysConfig)
     core: CoreConfig = section(CoreConfig)
     lockdown: LockdownConfig = section(LockdownConfig)

@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from witness.cli.child import python
 from witness.cli.config import ListConfig
-from witness.cli.supervisor import Say, python
+from witness.cli.supervisor import Say
 
 PATIENCE: Final = 600.0
 """Seconds that one reading may take; 44,000 new logs take some ten."""

@@ -21,11 +21,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from witness.cli.child import python
 from witness.cli.errors import FORESEEN, Failure, foreseen, one_line, say_error
 from witness.cli.importing import ChangedKey, Imported, RefusedKey, import_logs
 from witness.cli.log_lists import MAX_LIST, BadList, ListedLog, Skipped, parse
 from witness.cli.output import tell_import, tell_skipped
-from witness.cli.supervisor import python
 from witness.core.layout import StateLayout
 from witness.core.store.logs import LogBook
 

@@ -6,12 +6,14 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import click
 
+from witness.cli.child import Program, Restarts, StartFailed, python
 from witness.cli.config import Config, beside
 from witness.cli.continuity import continuity_settings
 from witness.cli.errors import Failure, WrongUsage, say_error, say_warning
@@ -23,9 +25,10 @@ from witness.cli.front_settings import (
 )
 from witness.cli.list_schedule import pull_on_schedule
 from witness.cli.lockdown import Lockdowns, hide_supervisor, lockdowns
-from witness.cli.running import ask_status
+from witness.cli.running import ask_status, core_answers, front_answers
+from witness.cli.service_manager import VARIABLES, ServiceManager
 from witness.cli.state import check_path, existing, pass_layout, read_config
-from witness.cli.supervisor import GaveUp, Program, StartFailed, python, supervise
+from witness.cli.supervisor import GaveUp, Patience, supervise
 from witness.core.keystore import keyring
 from witness.core.keystore.softkey import algorithm_of
 from witness.core.layout import StateLayout
@@ -52,20 +55,33 @@ def run(layout: StateLayout, listen: str | None) -> None:
     _check_state(layout, config)
     hide_supervisor(config.lockdown)
     locked = lockdowns(layout, config.lockdown)
+    manager = ServiceManager(os.environ)
+    told = core_settings(layout, config, locked)
+
+    def again(restarts: Restarts) -> str:
+        return replace(told, restarts=restarts.ended, hung=restarts.hung).to_json()
+
     core = Program(
-        "core", python("witness.core"), core_settings(layout, config, locked).to_json(), os.environ
+        "core",
+        python("witness.core"),
+        told.to_json(),
+        without(os.environ, VARIABLES),
+        ask=lambda: core_answers(layout),
+        again=again,
     )
     front = Program(
         "front",
         python("witness.cli.front_process"),
         front_settings(layout, config, listen, locked.front).to_json(),
         _front_environ(layout, config, os.environ),
+        ask=lambda: front_answers(layout),
     )
 
     async def started(ready: dict[str, Any]) -> None:
         # Whoever reads our output may go (`witness run | head`); that is no reason to stop witnessing.
         with suppress(OSError):
             await _introduce(layout, config, ready)
+        manager.say("READY=1")
 
     async def pull_lists() -> None:
         await pull_on_schedule(layout.root, config.lists, _front_environ(layout, config, os.environ), _say)
@@ -73,7 +89,20 @@ def run(layout: StateLayout, listen: str | None) -> None:
     # In processes of their own: the front changes no log's trust, and the core has no network.
     chores = pull_lists if config.lists else None
     try:
-        clean = asyncio.run(supervise(core, front, started=started, say=_say, chores=chores))
+        clean = asyncio.run(
+            _supervised(
+                manager,
+                supervise(
+                    core,
+                    front,
+                    started=started,
+                    say=_say,
+                    patience=Patience(silence=config.watchdog),
+                    chores=chores,
+                    stopping=lambda: manager.say("STOPPING=1"),
+                ),
+            )
+        )
     except StartFailed as error:
         raise Failure(error.reason, error.hint) from error
     except GaveUp as error:
@@ -82,6 +111,16 @@ def run(layout: StateLayout, listen: str | None) -> None:
     layout.front_socket.unlink(missing_ok=True)
     if not clean:
         raise Failure("the witness did not end in time and was killed; its state is whole")
+
+
+async def _supervised(manager: ServiceManager, work: Coroutine[Any, Any, bool]) -> bool:
+    """Does the work, and tells the service manager all the while that this loop runs."""
+    telling = asyncio.create_task(manager.keep_telling(), name="signs of life")
+    try:
+        return await work
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
 
 
 def core_settings(layout: StateLayout, config: Config, locked: Lockdowns | None = None) -> CoreSettings:
@@ -153,9 +192,14 @@ def front_settings(
 
 def _front_environ(layout: StateLayout, config: Config, environ: Mapping[str, str]) -> dict[str, str]:
     """The front's environment: ours without the passphrase and the devices' secrets, none of its business."""
-    secret = {config.keys.passphrase_env, "CREDENTIALS_DIRECTORY"}
+    secret = {config.keys.passphrase_env, "CREDENTIALS_DIRECTORY", *VARIABLES}
     secret |= {device.secret["env"] for device in keyring.read(layout).devices if "env" in device.secret}
-    return {name: value for name, value in environ.items() if name not in secret}
+    return without(environ, secret)
+
+
+def without(environ: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    """An environment that lacks some variables."""
+    return {name: value for name, value in environ.items() if name not in names}
 
 
 def _check_state(layout: StateLayout, config: Config) -> None:

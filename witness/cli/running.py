@@ -9,8 +9,9 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
+from witness.cli.watchdog import NoAnswer
 from witness.core.layout import StateLayout
-from witness.core.refusals import CoreError
+from witness.core.refusals import CoreError, CoreUnreachable
 from witness.core.wire import CoreStatus
 from witness.front.client import connect_once
 
@@ -28,6 +29,39 @@ async def ask_status(layout: StateLayout) -> CoreStatus:
     """
     async with connect_once(str(layout.core_socket), deadline=DEADLINE) as core:
         return await core.status()
+
+
+async def core_answers(layout: StateLayout) -> None:
+    """Asks the core how it is; returns once it has answered, whatever it said.
+
+    Raises:
+        NoAnswer: it did not.
+    """
+    try:
+        await ask_status(layout)
+    except CoreUnreachable as error:
+        raise NoAnswer(str(error)) from error
+    except CoreError:
+        return
+
+
+async def front_answers(layout: StateLayout) -> None:
+    """Asks the front at its own socket; returns once it has said anything in HTTP.
+
+    Raises:
+        NoAnswer: it did not.
+    """
+    writer = None
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(layout.front_socket))
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: witness\r\nConnection: close\r\n\r\n")
+        if not await reader.read(1):
+            raise NoAnswer("it closed the connection")
+    except OSError as error:
+        raise NoAnswer(str(error)) from error
+    finally:
+        if writer is not None:
+            writer.close()
 
 
 def core_status(layout: StateLayout) -> CoreStatus | None:

@@ -132,7 +132,10 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
 
 def _core_lines(core: dict[str, Any]) -> Iterator[str]:
     up = max(0, int(time.time() - core["started"]))
-    yield f"core      process {core['pid']}, up {_duration(up)}, version {core['version']}"
+    again = core["restarts"] + core["hung"]
+    silent = f", {core['hung']} of them because it did not answer" if core["hung"] else ""
+    anew = f", started anew {plural(again, 'time', 'times')}{silent}" if again else ""
+    yield f"core      process {core['pid']}, up {_duration(up)}, version {core['version']}{anew}"
     yield from _lockdown_lines("core", core["lockdown"])
     for key in core["keys"]:
         rate = f", {key['rate']:g} signatures a second" if key["rate"] else ""

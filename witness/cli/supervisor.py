@@ -4,29 +4,26 @@ Rules of this file:
 
 - A child's death is noticed by the kernel's word (wait), never by polling, and answered by a fresh child:
   the first time at once, then after growing pauses, and too many deaths end everything.
+- A child that lives and does not answer is killed, and then has died (`witness.cli.watchdog`).
 - The core's lock on the state folder decides that there is one core; nothing here believes to know better.
-- Children have sessions of their own, so that a terminal's Ctrl-C reaches us alone, and hold our pipe as
-  their standard input: when we die, however we die, it closes and they end.
 - At the end the front drains first, so that it can still answer what it has accepted; then the core stops.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
-import sys
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from witness.cli.child import Child, Program, Restarts, StartFailed
+from witness.cli.watchdog import TICK, until_silent
 
 Say = Callable[[str], None]
 """Takes one line for the operator."""
-
-_MAX_LINE: Final = 64 * 1024  # bytes of a child's first line
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +37,8 @@ class Patience:
         window: see `deaths`.
         first_pause: before the second start anew; the first comes at once, later pauses double.
         longest_pause: at which that ends.
+        silence: a child that does not answer for so long is killed; 0 for never.
+        tick: between two looks at a child's silence.
     """
 
     start: float = 60.0
@@ -48,31 +47,8 @@ class Patience:
     window: float = 60.0
     first_pause: float = 0.5
     longest_pause: float = 8.0
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A child to be: what it is called, what is run, the line it is told, and its environment."""
-
-    name: str
-    argv: tuple[str, ...]
-    settings: str
-    environ: Mapping[str, str]
-
-
-class StartFailed(Exception):
-    """A child ended, or kept silent, before it was ready.
-
-    Attributes:
-        reason: what it said, one line.
-        hint: what to do about it, or empty.
-    """
-
-    def __init__(self, name: str, reason: str, hint: str = "") -> None:
-        super().__init__(f"{name}: {reason}")
-        self.name = name
-        self.reason = reason
-        self.hint = hint
+    silence: float = 30.0
+    tick: float = TICK
 
 
 class GaveUp(Exception):
@@ -80,114 +56,6 @@ class GaveUp(Exception):
 
     def __init__(self, name: str, deaths: int, window: float, last: str) -> None:
         super().__init__(f"the {name} ended {deaths} times within {window:g} s, lastly: {last}")
-
-
-class Child:
-    """One run of a program."""
-
-    def __init__(self, program: Program, process: asyncio.subprocess.Process) -> None:
-        self._program = program
-        self._process = process
-        self._drain: asyncio.Task[None] | None = None
-
-    @classmethod
-    async def start(cls, program: Program, patience: float) -> tuple[Child, dict[str, Any]]:
-        """Starts it and waits until it is ready.
-
-        Returns:
-            The child, and the line with which it said so.
-
-        Raises:
-            StartFailed: it ended, or said nothing within `patience` seconds.
-        """
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *program.argv,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env=dict(program.environ),
-                start_new_session=True,
-                limit=_MAX_LINE,
-            )
-        except OSError as error:
-            raise StartFailed(program.name, f"cannot be started: {error}") from error
-        child = cls(program, process)
-        try:
-            ready = await child._await_ready(patience)
-        except BaseException:
-            await child.kill()
-            raise
-        child._drain = asyncio.create_task(child._discard_output(), name=f"output of the {program.name}")
-        return child, ready
-
-    @property
-    def pid(self) -> int:
-        """Its process ID."""
-        return self._process.pid
-
-    async def ended(self) -> str:
-        """Waits for its end and says how it came, as `exit status 3` or `SIGKILL`."""
-        code = await self._process.wait()
-        if self._drain is not None:
-            self._drain.cancel()
-        if code >= 0:
-            return f"exit status {code}"
-        try:
-            return signal.Signals(-code).name
-        except ValueError:
-            return f"signal {-code}"
-
-    async def stop(self, patience: float) -> bool:
-        """Asks it to end, waits, and kills it after `patience` seconds; False if that was needed."""
-        with suppress(ProcessLookupError):
-            self._process.terminate()
-        try:
-            async with asyncio.timeout(patience):
-                await self.ended()
-        except TimeoutError:
-            await self.kill()
-            return False
-        return True
-
-    async def kill(self) -> None:
-        """Ends it at once. State is safe: the core releases nothing that is not on disk."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        await self.ended()
-
-    async def _await_ready(self, patience: float) -> dict[str, Any]:
-        name = self._program.name
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        try:
-            async with asyncio.timeout(patience):
-                # The pipe stays open after the line: it is the child's life line.
-                with suppress(BrokenPipeError, ConnectionResetError):
-                    stdin.write(self._program.settings.encode() + b"\n")
-                    await stdin.drain()
-                line = await stdout.readline()
-        except TimeoutError as error:
-            raise StartFailed(name, f"was not ready within {patience:g} s") from error
-        except ValueError as error:
-            raise StartFailed(name, "said something that is not its one line") from error
-        if not line:
-            raise StartFailed(name, f"ended before it was ready ({await self.ended()})")
-        try:
-            said = json.loads(line)
-        except ValueError:
-            said = None
-        if not isinstance(said, dict) or not (said.get("ready") or "error" in said):
-            raise StartFailed(name, f"said {line[:200]!r} instead of its one line")
-        if "error" in said:
-            raise StartFailed(name, str(said["error"]), str(said.get("hint") or ""))
-        return said
-
-    async def _discard_output(self) -> None:
-        stdout = self._process.stdout
-        assert stdout is not None
-        while await stdout.read(_MAX_LINE):
-            pass
 
 
 class Keeper:
@@ -204,6 +72,7 @@ class Keeper:
         self._patience = patience
         self._say = say
         self._deaths: deque[float] = deque()
+        self._restarts = Restarts()
         self._child: Child | None = None
 
     async def start(self) -> dict[str, Any]:
@@ -223,17 +92,44 @@ class Keeper:
         """
         name = self._program.name
         while self._child is not None:
-            how = await self._child.ended()
+            how = await self._end_of(self._child)
             self._child = None
             self._say(f"the {name} ended ({how}) and is started anew")
             while self._child is None:
                 await asyncio.sleep(self._pause(how))
                 try:
-                    self._child, _ = await Child.start(self._program, self._patience.start)
+                    self._child, _ = await Child.start(self._next(), self._patience.start)
                 except StartFailed as error:
                     how = error.reason
                     self._say(f"the {name} did not start: {how}")
             self._say(f"the {name} runs again (process {self._child.pid})")
+
+    async def _end_of(self, child: Child) -> str:
+        """Waits until it ends, or brings that about because it is silent; says how it ended."""
+        patience, ask = self._patience, self._program.ask
+        ended = asyncio.create_task(child.ended(), name=f"end of the {self._program.name}")
+        watching: list[asyncio.Task[Any]] = [ended]
+        if ask is not None and patience.silence > 0:
+            silent = until_silent(ask, patience.silence, tick=patience.tick)
+            watching.append(asyncio.create_task(silent, name=f"silence of the {self._program.name}"))
+        try:
+            done, _ = await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)
+            if ended in done:
+                self._restarts = replace(self._restarts, ended=self._restarts.ended + 1)
+                return await ended
+            watching[1].result()  # a fault of the asking itself is ours
+            self._restarts = replace(self._restarts, hung=self._restarts.hung + 1)
+            self._say(f"the {self._program.name} has not answered for {patience.silence:g} s and is killed")
+            await child.kill()
+            return f"{await ended}, having been silent for {patience.silence:g} s"
+        finally:
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
+
+    def _next(self) -> Program:
+        program = self._program
+        return program if program.again is None else replace(program, settings=program.again(self._restarts))
 
     async def stop(self) -> bool:
         """Ends it, if it runs; False if it had to be killed."""
@@ -266,6 +162,7 @@ async def supervise(
     say: Say,
     patience: Patience | None = None,
     chores: Callable[[], Awaitable[None]] | None = None,
+    stopping: Callable[[], object] = lambda: None,
 ) -> bool:
     """Runs the two until SIGTERM, SIGINT or SIGHUP; then ends them in order.
 
@@ -278,6 +175,7 @@ async def supervise(
         say: takes lines for the operator.
         patience: how long, how often.
         chores: runs beside the two once both are ready, and is cancelled at the end.
+        stopping: called when the end begins.
 
     Returns:
         Whether both ended by themselves when they were asked to.
@@ -292,14 +190,15 @@ async def supervise(
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, _signalled, stop, hurry)
     cores, fronts = Keeper(core, patience, say), Keeper(front, patience, say)
-    stopping = asyncio.create_task(stop.wait(), name="signals")
+    asked = asyncio.create_task(stop.wait(), name="signals")
     work = asyncio.create_task(_run(cores, fronts, started, chores), name="children")
     try:
-        await asyncio.wait({stopping, work}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({asked, work}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (stopping, work):
+        stopping()
+        for task in (asked, work):
             task.cancel()
-        await asyncio.gather(stopping, work, return_exceptions=True)
+        await asyncio.gather(asked, work, return_exceptions=True)
         ended = await _end(cores, fronts, hurry)
     if not work.cancelled() and (error := work.exception()) is not None:
         raise error
@@ -343,11 +242,3 @@ async def _end(cores: Keeper, fronts: Keeper, hurry: asyncio.Event) -> bool:
         await fronts.kill()
     drained = await draining
     return await cores.stop() and drained
-
-
-def python(module: str) -> tuple[str, ...]:
-    """How a module of ours is run as a process.
-
-    -P: the folder that `witness run` was called in is not searched for modules.
-    """
-    return (sys.executable, "-P", "-m", module)

@@ -8,6 +8,7 @@ not need (`witness.core.lockdown`); and only then is the socket served.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import fcntl
 import gc
 import hashlib
@@ -171,7 +172,7 @@ async def serve(
             gc.freeze()
             reporter = StatusReporter(
                 identity.name, witness, keystore, selftests=selftests, started=started, lockdown=steps,
-                guard=guard,
+                guard=guard, restarts=settings.restarts, hung=settings.hung,
             )  # fmt: skip
             server = CoreServer(witness, store, reporter, front_uids=front_uids, guard=guard)
             await server.start(listener)
@@ -205,10 +206,11 @@ def start_facts(
     settings: CoreSettings, selftests: tuple[str, ...], vkeys: Sequence[VerifierKey], witness: Witness
 ) -> dict[str, Any]:
     """What the record says of a start."""
+    chosen = dataclasses.replace(settings, restarts=0, hung=0)  # what the operator chose, and no more
     return {
         "version": __version__,
         "selftests": len(selftests),
-        "settings": hashlib.sha256(settings.to_json().encode()).hexdigest(),
+        "settings": hashlib.sha256(chosen.to_json().encode()).hexdigest(),
         "vkeys": [f"{vkey.name}+{vkey.key_id.hex()}" for vkey in vkeys],
         "logs": len(witness.book),
         "heads": witness.book.heads,

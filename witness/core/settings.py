@@ -33,6 +33,8 @@ class CoreSettings:
         lockdown: what this process gives up.
         continuity: the guards against the past.
         log_level: DEBUG, INFO, WARNING or ERROR.
+        restarts: how often whoever starts it had to start it anew because it had ended.
+        hung: how often because it did not answer.
     """
 
     state_dir: str
@@ -49,6 +51,8 @@ class CoreSettings:
     lockdown: LockdownSettings = field(default_factory=LockdownSettings)
     continuity: ContinuitySettings = field(default_factory=ContinuitySettings)
     log_level: str = "INFO"
+    restarts: int = 0
+    hung: int = 0
 
     def to_json(self) -> str:
         """One line of JSON."""

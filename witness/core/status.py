@@ -28,6 +28,8 @@ class StatusReporter:
         started: float,
         lockdown: tuple[LockdownStep, ...] = (),
         guard: Guard | None = None,
+        restarts: int = 0,
+        hung: int = 0,
     ) -> None:
         self._name = name
         self._core = core
@@ -36,6 +38,8 @@ class StatusReporter:
         self._started = started
         self._lockdown = lockdown
         self._guard = guard
+        self._restarts = restarts
+        self._hung = hung
 
     def status(self) -> CoreStatus:
         """The core at this moment."""
@@ -70,6 +74,8 @@ class StatusReporter:
             lockdown=self._lockdown,
             alarms=self._alarms(),
             audit=f"{number} {digest}" if number else "",
+            restarts=self._restarts,
+            hung=self._hung,
         )
 
     def _alarms(self) -> tuple[str, ...]:

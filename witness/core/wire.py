@@ -132,7 +132,8 @@ class CoreStatus:
     `started` and `last_issued` are POSIX seconds; `refusals` counts by code; `stages` are seconds spent in
     all (queue, judge, commit). `ready` is False while the core would refuse every signature, and `reasons`
     then says why, one line each. `warnings` never stop anything. `alarms` stand until an operator settles
-    them, one line each. `audit` is the record's head: the last entry's number and its hash.
+    them, one line each. `audit` is the record's head: the last entry's number and its hash. `restarts` and
+    `hung` count how often the core was started anew since `witness run` began: it had ended, or was silent.
     """
 
     name: str
@@ -156,6 +157,8 @@ class CoreStatus:
     lockdown: tuple[LockdownStep, ...] = ()
     alarms: tuple[str, ...] = ()
     audit: str = ""
+    restarts: int = 0
+    hung: int = 0
 
 
 @dataclass(frozen=True, slots=True)

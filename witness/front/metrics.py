@@ -213,6 +213,12 @@ def _core_families(core: CoreStatus) -> Iterator[Metric]:
     for label, count in sorted(counts.items()):
         refused.add_metric((label,), count)
     yield refused
+    restarts = CounterMetricFamily(
+        "witness_core_restarts", "Starts anew since `witness run` began, by their reason.", labels=("reason",)
+    )
+    restarts.add_metric(("ended",), core.restarts)
+    restarts.add_metric(("hung",), core.hung)
+    yield restarts
     stages = CounterMetricFamily("witness_core_stage_seconds", "Seconds spent in a stage.", labels=("stage",))
     for stage in ("queue", "judge", "commit"):
         stages.add_metric((stage,), core.stages.get(stage, 0.0))
