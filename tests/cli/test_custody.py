@@ -34,7 +34,8 @@ from tests.simulated_log import SimulatedLog
 from tests.transcripts import check_cosignatures
 from witness.core.keystore import keyring
 from witness.core.layout import StateLayout
-from witness.core.refusals import NotCompared
+from witness.core.refusals import NotCompared, SigningStopped
+from witness.core.store.alarms import Kind
 from witness.tlog.note import VerifierKey
 
 SAME: Final = "pkcs11-hmac by another mechanism, which tests/core/keystore/test_contract.py tells apart"
@@ -65,8 +66,9 @@ CLIENT_DEADLINE: Final = 20.0
 CONFIG: Final = "keys: {wait_for_unlock: true, deadline: 1, open_deadline: 3}\n"
 
 
-REASONS: Final = (f"key {NAME}+", str(NotCompared("")))
-"""How a 503 begins: the key that cannot sign; or, right after an unlock, that the records are compared."""
+REASONS: Final = (f"key {NAME}+", str(NotCompared("")), str(SigningStopped(Kind.DEVICE, "")))
+"""How a 503 begins: the key that cannot sign; right after an unlock, that the records are compared; or that
+the device which counts for this witness is another."""
 
 
 def kinds(case: str) -> list[str]:

@@ -49,6 +49,7 @@ def test_the_commands_are_those_of_the_contract():
         "keys import",
         "keys retire",
         "keys serve",
+        "keys counter",
         "status",
         "probe",
         "recover",

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.core.state import IDENTITY, NAME, make_state, trust
-from tests.drills.test_counter import FileCounter, guarded
+from tests.drills.test_counter import FileCounter, counts, guarded
 from tests.simulated_log import SimulatedLog
 from witness.core.continuity import recover
 from witness.core.continuity.recover import CannotRecover
@@ -41,6 +41,7 @@ class History:
         lying.append(SIZE - SHARED)
         self.tales = (honest, lying)
         trust(self.layout, honest)
+        counts(self.layout)
         self.counter = FileCounter(folder / "counter")
         self.copies: list[Path] = []
         self.told: set[str] = set()

@@ -24,6 +24,7 @@ from witness.cli.importing import Imported, import_logs
 from witness.cli.key_devices import DeviceKeys
 from witness.cli.log_lists import ListedLog
 from witness.cli.state import check_path, is_present
+from witness.core.continuity.counter import COUNTER
 from witness.core.keystore import keyring, softkey
 from witness.core.keystore.attestation import AttestationKey
 from witness.core.keystore.attesting import AttestationKeys, attest, write_attestations
@@ -31,6 +32,7 @@ from witness.core.keystore.keyring import SOFT, WITNESS, DeviceEntry, KeyEntry, 
 from witness.core.keystore.softkey import algorithm_of
 from witness.core.layout import StateLayout
 from witness.core.store import schema
+from witness.core.store.desk import Desk
 from witness.core.store.logs import LogBook
 from witness.tlog.note import VerifierKey
 
@@ -132,6 +134,9 @@ def _fill(layout: StateLayout, new: NewWitness) -> Created:
     layout.config.write_text(new.config, encoding="utf-8")
     layout.config.chmod(0o600)
     schema.create(layout.database, name=new.name, identity=identity, now=new.now)
+    if new.device_keys is not None and new.device_keys.counter is not None:
+        with Desk(layout.database) as desk:
+            desk.set_fact(COUNTER, str(new.device_keys.counter))
     with LogBook(layout.database) as book:
         imported = import_logs(book, new.logs, source=new.source, now=new.now)
     return Created(ring.vkeys, imported)

@@ -129,6 +129,7 @@ def init(
             name=name,
             dev=dev,
             scheme=scheme,
+            counter=True,
         )
         held = _in_device(wishes, passphrase)
         name = held.name

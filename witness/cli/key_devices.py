@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -52,6 +53,7 @@ class Wishes:
         name: the witness's name, or None for one that is derived.
         dev: an identity for development.
         scheme: how keys are derived.
+        counter: whether a state is made with them, which then counts with the device, if that has counters.
     """
 
     backend: str
@@ -62,6 +64,7 @@ class Wishes:
     name: str | None
     dev: bool = False
     scheme: str = OUR_SCHEME
+    counter: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class DeviceKeys:
     keys: tuple[KeyEntry, ...]
     note: str = ""
     attestation: AttestationKey | None = field(default=None, repr=False)
+    counter: int | None = None
+    """What the device's rollback counter shows, where one was made: the new state names it."""
 
 
 @dataclass(slots=True)
@@ -241,6 +246,9 @@ def provide(wishes: Wishes, secret: str | None) -> DeviceKeys:
 def _derived(
     device: OpenDevice, entry: DeviceEntry, options: Mapping[str, str], wishes: Wishes
 ) -> DeviceKeys:
+    counter: int | None = None
+    if wishes.counter and backend(entry.backend).counts:
+        entry, counter = with_counter(device, entry, options)
     answer = device.call("prepare", options=dict(options))
     locator = dict(answer["locator"])
     if "applet" in options:
@@ -257,7 +265,25 @@ def _derived(
     lifelong = Identity(device.unique_id, generation, wishes.dev, life)
     attestation = device.attestation_key(wishes.scheme, lifelong)
     keys.append(_derived_entry(attestation.vkey, ATTESTATION, entry, life, wishes, generation))
-    return DeviceKeys(name, entry, tuple(keys), device.note, attestation)
+    return DeviceKeys(name, entry, tuple(keys), device.note, attestation, counter)
+
+
+def with_counter(
+    device: OpenDevice, entry: DeviceEntry, options: Mapping[str, str]
+) -> tuple[DeviceEntry, int | None]:
+    """The device with a rollback counter made in it, and the counter's value; None where none is wanted.
+
+    Raises:
+        KeystoreError: it cannot be made.
+        WrongUsage: the options contradict each other.
+    """
+    choice = options.get("rollback", "on")
+    if choice not in {"on", "off"}:
+        raise WrongUsage(f"unknown choice rollback={choice}", "on or off")
+    if choice == "off":
+        return dataclasses.replace(entry, counter={"off": "yes"}), None
+    answer = device.call("counter-make", options=dict(options))
+    return dataclasses.replace(entry, counter=dict(answer["locator"])), int(answer["value"])
 
 
 def _derived_entry(  # noqa: PLR0917 - the entry's own fields

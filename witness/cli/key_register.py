@@ -45,7 +45,8 @@ def register(
         entry = DeviceEntry(name, backend, settings, secret=source)
         with opened(entry, secret_of(entry, own_passphrase(layout))) as device:
             found = _same_keys(device, ring, name, wanted)
-            entry = dataclasses.replace(entry, unique_id=device.unique_id)
+            known = next((each for each in ring.devices if each.name == name), entry)
+            entry = dataclasses.replace(entry, unique_id=device.unique_id, counter=known.counter)
             if device.note:
                 say_warning(f"device {name}: {device.note}")
         missing = [str(key.vkey) for key, _ in ring.keys_on(name) if key.vkey not in found]

@@ -9,6 +9,7 @@ import click
 
 from witness.cli.errors import Failure
 from witness.cli.key_attest import attest
+from witness.cli.key_counter import counter
 from witness.cli.key_import import import_
 from witness.cli.key_register import register
 from witness.cli.key_retire import retire
@@ -31,7 +32,7 @@ def keys() -> None:
     """Show the witness's own keys, and see to the devices that hold them."""
 
 
-for command in (unlock, register, test, attest, import_, retire, serve):
+for command in (unlock, register, test, attest, import_, retire, serve, counter):
     keys.add_command(command)
 
 

@@ -45,7 +45,8 @@ MEANING: Final = {
     Kind.RECORD_LOST: "the high-water record is gone, so that nobody knows how far this identity has signed",
     Kind.RECORD_INVALID: "the high-water record was written by somebody else",
     Kind.AUDIT_BEHIND: "the record of events was longer: the database is older than it was",
-    Kind.COUNTER: "the hardware counter has moved on without this state",
+    Kind.COUNTER: "the hardware counter disagrees with this state: it is old, or a second copy of it runs",
+    Kind.DEVICE: "the device that this witness counts with is another one, or was wiped",
     Kind.LOG_KEY: "the keys of a log were changed behind the witness's back",
     Kind.ABANDONED: "the log was given up and is never signed again",
     Kind.RETIRED: "this identity was retired",
@@ -220,6 +221,11 @@ def _explain(plan: Plan) -> None:
         click.echo("way    none for this identity: witness recover --retire, then a new one")
     elif plan.behind:
         click.echo("way    bring every log forward, or give it up for good (--give-up ORIGIN)")
+    elif any(alarm.kind is Kind.DEVICE for alarm in plan.alarms):
+        click.echo(
+            "way    put the right device back, and witness recover --fast-forward settles it; what was wiped"
+            " does not come back: witness recover --retire, then witness init makes a new identity"
+        )
     elif any(alarm.kind is Kind.LOG_KEY for alarm in plan.alarms):
         click.echo(
             "way    witness logs show ORIGIN; if the keys are right, witness recover --accept-keys ORIGIN"

@@ -148,9 +148,17 @@ def _core_lines(core: dict[str, Any]) -> Iterator[str]:
         yield f"evidence  {plural(core['contradictions'], 'contradiction', 'contradictions')} by logs is kept"
     for alarm in core["alarms"]:
         yield f"alarm     {one_line(alarm)}"
+    if core["counter"]:
+        yield f"counter   {_counter(core['counter'])}"
     if core["audit"]:
         number, digest = core["audit"].split()
         yield f"record    entry {number}, {digest}"
+
+
+def _counter(told: str) -> str:
+    """The rollback counter's line, with the time of its last move as people read it."""
+    what, moved, seconds = told.rpartition(", moved ")
+    return f"{one_line(what)}, moved {when(int(seconds))}" if moved else one_line(told)
 
 
 def _front_lines(front: dict[str, Any]) -> Iterator[str]:

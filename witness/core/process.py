@@ -156,6 +156,7 @@ async def serve(
                 identity=identity,
                 signers=keystore.signers(),
                 vkeys=ring.vkeys,
+                counter=keystore.rollback_counter(),
             )
             listener = bind(layout.core_socket, others=bool(settings.front_uids))
             # Derive first, then lock: all that is needed of the world is open. No thread runs yet, and no

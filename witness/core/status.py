@@ -50,7 +50,7 @@ class StatusReporter:
             *(f"key {'+'.join(key.vkey.split('+')[:2])} is {key.state}: {key.detail}" for key in keys
               if key.state != "ready"),
         ]  # fmt: skip
-        warning = [self._guard.warning] if self._guard and self._guard.warning else []
+        warnings = self._guard.warnings if self._guard else ()
         number, digest = self._guard.audit_head if self._guard else (0, "")
         return CoreStatus(
             name=self._name,
@@ -59,7 +59,7 @@ class StatusReporter:
             started=self._started,
             ready=not reasons,
             reasons=tuple(reasons),
-            warnings=(*self._keystore.warnings(), *warning),
+            warnings=(*self._keystore.warnings(), *warnings),
             keys=keys,
             logs=len(core.book),
             heads=core.book.heads,
@@ -76,6 +76,7 @@ class StatusReporter:
             audit=f"{number} {digest}" if number else "",
             restarts=self._restarts,
             hung=self._hung,
+            counter=self._guard.counter if self._guard else "",
         )
 
     def _alarms(self) -> tuple[str, ...]:

@@ -32,14 +32,18 @@ class Comparison:
         self._witness = witness
         self._now = now
 
-    async def compare(self, accepted: frozenset[Kind]) -> bool:
+    async def compare(self, counter: int | None, accepted: frozenset[Kind]) -> bool:
         """Holds the state against the high-water record, the record of events and the counter.
 
         Args:
+            counter: what the hardware counter shows, where there is one.
             accepted: kinds of alarms that an operator has just settled: these say no more than was known.
 
         Returns:
             Whether nothing stops the witness, so that all that the record lacked has been written to it.
+
+        Raises:
+            KeystoreError: the counter cannot be moved. All of it is to be done again.
         """
         witness, records, halting = self._witness, self._records, self._halting
         made = records.desk.fact("restored")
@@ -57,7 +61,7 @@ class Comparison:
             await halting.alarm_of_many(behind)
         halting.rekeyed.update(survey.rekeyed)
         await self._compare_audit(marks, accepted)
-        await self._counting.compare(accepted)
+        await self._counting.compare(counter)
         await halting.judge_rekeyed()
         if halting.whole:
             return False

@@ -16,7 +16,7 @@ import functools
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -32,7 +32,7 @@ from witness.core.continuity.halting import Halting
 from witness.core.continuity.records import Records
 from witness.core.continuity.settings import ContinuitySettings
 from witness.core.continuity.sshsig import parse_operator
-from witness.core.keystore.base import KeystoreError
+from witness.core.keystore.base import DeviceLost, KeyInvalid, KeyRefused, KeystoreError
 from witness.core.refusals import NotCompared
 from witness.core.store import audit
 from witness.core.store.alarms import Alarm, Kind
@@ -45,6 +45,10 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 0.25
 """How often the guard looks for what an operator settled."""
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two tries to compare, while what it takes is away."""
+_PAUSE: Final = 4.0
+"""Between two tries, as a multiple of what the last one took: a device is asked seldom, a lock often."""
 REMEMBER_SECONDS: Final = 60.0
 """How often the heads that moved are remembered."""
 
@@ -82,7 +86,7 @@ class Guard:
             RecordHeld: another process has the high-water record: a second copy of this witness runs.
             StoreError, KeystoreError, OSError: something cannot be opened.
         """
-        self.warning = ""
+        self._warning = ""
         self._settings = settings
         self._authority = Authority(settings.needed, tuple(map(parse_operator, settings.operators)))
         self._vkeys = tuple(vkeys)
@@ -97,8 +101,11 @@ class Guard:
             now=now,
         )
         self._started: _Parts | None = None
-        self._start_facts: dict[str, Any] = {}
-        self._last_flush = self._last_remember = self._last_count = time.monotonic()
+        self._start_facts: dict[str, Any] | None = None
+        self._due: frozenset[Kind] | None = frozenset()
+        """While a comparison is due: the kinds of alarms that an operator has settled since the last one."""
+        self._next_try = 0.0
+        self._last_flush = self._last_remember = time.monotonic()
 
     @property
     def _parts(self) -> _Parts:
@@ -116,6 +123,17 @@ class Guard:
         """Number and hash of the last entry of the record of events; (0, "") for none."""
         return self._records.audit_head
 
+    @property
+    def counter(self) -> str:
+        """How the hardware counter stands, one line; empty where there is none."""
+        return str(self._started.counting) if self._started is not None else ""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What keeps the guard from its work, one line each."""
+        trouble = self._started.counting.trouble if self._started is not None else ""
+        return tuple(line for line in (self._warning, trouble) if line)
+
     # --- start and stop -------------------------------------------------------------------------------------
 
     async def start(self, witness: Witness, facts: dict[str, Any]) -> None:
@@ -124,14 +142,17 @@ class Guard:
         witness.clock = ClockCheck()
         if settings.recent:
             witness.judge.recall = functools.partial(memory.recall, records.desk)
-        witness.halted = NotCompared("its state is being compared with the high-water record")
         halting = Halting(records, witness, self._authority, now, settings.wait)
-        counting = Counting(self._counter, records, halting)
+        witness.halted = NotCompared(halting.comparing)
+        counting = Counting(
+            self._counter, records, halting, interval=settings.counter_interval, now=now
+        )  # fmt: skip
         comparison = Comparison(records, halting, counting, witness, now)
         chores = Chores(records, halting, witness, settings.recent, now)
         self._started = _Parts(witness, halting, counting, comparison, chores)
         witness.book.on_rekeyed = halting.on_rekeyed
         self._start_facts = facts
+        halting.load()
         await self._try_compare()
 
     async def stop(self) -> None:
@@ -143,37 +164,50 @@ class Guard:
                 await self._tell(Event("stop", {"issued": self._parts.witness.last_issued}))
             except (OSError, sqlite3.Error) as error:
                 log.error("the high-water record was not brought up to date: %s", error)  # noqa: TRY400
+        if self._started is not None:
+            self._started.counting.close()
         records.close()
 
     async def run(self) -> None:
         """The chores, for ever. What cannot be written is tried again, and told until it is."""
-        while True:
-            await asyncio.sleep(TICK_SECONDS)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._unless_written(self._chores))
+            group.create_task(self._unless_written(self._parts.counting.run))
+
+    async def _unless_written(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Does what is done for ever, and begins again when something cannot be written."""
+        done = False
+        while not done:
             try:
-                await self._turn()
+                await work()
+                done = True
             except (OSError, sqlite3.Error, StoreError, KeystoreError) as error:
-                if not self.warning:
+                if not self._warning:
                     log.error(  # noqa: TRY400 - told in a line
                         "the high-water record or the record of events cannot be written: %s", error
                     )
-                self.warning = f"the high-water record stays behind, it cannot be written: {error}"
+                self._warning = f"the high-water record stays behind, it cannot be written: {error}"
+
+    async def _chores(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            await self._turn()
 
     async def _turn(self) -> None:
         records, halting, chores = self._records, self._parts.halting, self._parts.chores
-        if records.marks is None and not halting.standing:
-            await self._try_compare()
         if await records.do(records.desk.changed) or halting.rekeyed:
             await self._look_again()
+        # Before the first comparison nothing is known; later, what else stands is settled first.
+        able = self._start_facts is not None or not halting.whole
+        if self._due is not None and able and time.monotonic() >= self._next_try:
+            await self._try_compare()
         halting.apply()
         now = time.monotonic()
         if now - self._last_flush >= self._settings.interval:
             await chores.flush()
             await chores.note_clock()
             await chores.note_evidence()
-            self._last_flush, self.warning = now, ""
-        if now - self._last_count >= self._settings.counter_interval:
-            self._last_count = now
-            await self._parts.counting.count_on()
+            self._last_flush, self._warning = now, ""
         if now - self._last_remember >= REMEMBER_SECONDS:
             self._last_remember = now
             await chores.remember()
@@ -182,38 +216,55 @@ class Guard:
     # --- comparing ------------------------------------------------------------------------------------------
 
     async def _try_compare(self) -> None:
-        """Compares once the keys are there; until then nothing could be signed anyway."""
-        records, halting = self._records, self._parts.halting
-        if not records.readable:
-            try:
-                records.find_keys()
-            except KeystoreError as error:
-                self._parts.witness.halted = NotCompared(f"its records cannot be checked: {error.reason}")
-                return
-        halting.load()
-        await self._compare(frozenset())
-        await self._tell(Event("start", self._start_facts))
+        """Compares, if all that it takes is there: the keys of the records, and the counter."""
+        halting, counting = self._parts.halting, self._parts.counting
+        began = time.monotonic()
+        try:
+            await self._find_keys()
+            counter = await counting.read()
+            await self._parts.witness.refresh()  # what was brought forward
+            await self._compare(counter, self._due or frozenset())
+        except DeviceLost as error:
+            await halting.plain(Kind.DEVICE, counting.device, error.reason)
+        except KeystoreError as error:
+            # Without what it is to be compared with, it is not compared; and it is not signed.
+            halting.comparing = f"its state cannot be compared: {error.reason}"
+            now = time.monotonic()
+            self._next_try = now + min(_PAUSE * (now - began), LONGEST_PAUSE)
+            halting.apply()
+            return
+        finally:
+            await counting.let_go()
+        self._due, halting.comparing = None, ""
+        if self._start_facts is not None:
+            await self._tell(Event("start", self._start_facts))
+            self._start_facts = None
         halting.apply()
 
-    async def _compare(self, accepted: frozenset[Kind]) -> None:
+    async def _find_keys(self) -> None:
+        if self._records.readable:
+            return
+        try:
+            self._records.find_keys()
+        except (KeyRefused, KeyInvalid):
+            await self._parts.counting.read()  # a device that was wiped is told as that
+            raise
+
+    async def _compare(self, counter: int | None, accepted: frozenset[Kind]) -> None:
         sequence = self._parts.witness.book.sequence
-        if await self._parts.comparison.compare(accepted):
+        if await self._parts.comparison.compare(counter, accepted):
             self._parts.chores.all_written(sequence)
 
     async def _look_again(self) -> None:
         """Takes over what an operator did to alarms, log keys and the inbox."""
         records, halting = self._records, self._parts.halting
         kinds = await halting.take_over_settled()
-        if kinds is None:
-            return
+        if kinds is not None:
+            self._due = kinds | (self._due or frozenset())
+            self._next_try = 0.0
         await halting.judge_rekeyed()
         if await records.do(audit.waiting, records.desk):
             await self._tell()
-        if halting.settling and not halting.whole and records.readable:
-            await self._parts.witness.refresh()  # what was brought forward
-            await self._compare(kinds)
-        halting.settling = False
-        halting.apply()
 
     async def _tell(self, *events: Event) -> None:
         await self._records.tell(list(events), self._parts.witness)

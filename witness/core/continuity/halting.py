@@ -35,7 +35,7 @@ class Halting:
     Attributes:
         standing: the alarms that are not settled.
         rekeyed: origins whose keys changed, until it is known who did it.
-        settling: while what an operator settled is compared anew, nothing is let through.
+        comparing: while the state is being compared, why nothing is let through; else empty.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Halting:
     ) -> None:
         self.standing: tuple[Alarm, ...] = ()
         self.rekeyed: set[str] = set()
-        self.settling = False
+        self.comparing = "its state is being compared with the high-water record"
         self._records = records
         self._witness = witness
         self._authority = authority
@@ -110,46 +110,47 @@ class Halting:
         """Takes over which alarms an operator settled.
 
         Returns:
-            The kinds that no longer stand, with `settling` set while any were settled; None where they were
-            settled without the approval that it needs, and stand again.
+            The kinds that no longer stand, and `comparing` is set; None where nothing was settled, or without
+            the approval that it needs, so that all stand again.
         """
         records = self._records
         before = self.standing
         after = await records.do(alarms.standing, records.desk)
         numbers = {still.number for still in after}
         gone = [each for each in before if each.number not in numbers]
+        if not gone:
+            self.standing = after
+            return None
         # From here on nothing is let through that the comparison to come might still stop.
-        self.settling = self.settling or bool(gone)
-        if gone and not await records.do(self._was_approved, gone):
+        before_that, self.comparing = self.comparing, "what was settled is being compared"
+        if not await self.approved_since(min(each.raised for each in gone)):
             for each in gone:
                 await self.alarm(each)
-            self.settling = False
+            self.comparing = before_that
             self.apply()
             return None
         self.standing = after
         return frozenset(each.kind for each in before) - frozenset(each.kind for each in after)
 
-    def _was_approved(self, gone: list[Alarm]) -> bool:
-        """Whether enough operators approved that alarms be settled, where that needs them."""
+    async def approved_since(self, raised: int) -> bool:
+        """Whether enough operators approved to settle what was raised then, where that needs them."""
         if not self._authority.needed:
             return True
-        since = min(each.raised for each in gone)
-        return was_used(self._records.desk, self._authority, Action.RECOVER, since)
+        desk = self._records.desk
+        return await self._records.do(was_used, desk, self._authority, Action.RECOVER, raised)
 
     # --- what is stopped ------------------------------------------------------------------------------------
 
     def apply(self) -> None:
         """Sets what the witness signs by what stands now."""
         witness = self._witness
-        if self.settling:
-            return
         whole = self.whole
         waiting = bool(self._world_deadline) and not self._world.is_set()
         halted: CoreError | None = None
         if whole:
             halted = _error(whole[0])
-        elif self._records.marks is None:
-            return  # still comparing, or it could not be
+        elif self.comparing or self._records.marks is None:
+            halted = NotCompared(self.comparing or "it could not be compared with the high-water record")
         elif waiting and time.monotonic() < self._world_deadline:
             halted = NotCompared("its state is being compared with what distributors and monitors have of it")
         witness.halted = halted

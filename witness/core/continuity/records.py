@@ -128,9 +128,16 @@ class Records:
     # --- the record of events -------------------------------------------------------------------------------
 
     async def tell(self, events: list[Event], witness: Witness) -> None:
-        """Writes events, and what others left for the record, if the keys are there."""
+        """Writes events, and what others left for the record; without the keys they are left for it too."""
         if self._keys is not None:
             self.audit_head = await self.do(self._write, events, witness)
+        elif events:
+            await self.do(self._leave, events)
+
+    def _leave(self, events: list[Event]) -> None:
+        with self.desk.transaction() as connection:
+            for event in events:
+                audit.leave(connection, event, int(self._now()))
 
     def _write(self, events: list[Event], witness: Witness) -> tuple[int, str]:
         assert self._keys is not None

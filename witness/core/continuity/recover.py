@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from witness.core.continuity.counter import ACCEPTED, SEEN
 from witness.core.continuity.memory import sanction_keys
 from witness.core.refusals import Refusal
 from witness.core.store import alarms
@@ -33,7 +34,7 @@ from witness.tlog.submission import AddCheckpoint
 
 BLIND: Final = frozenset({Kind.RECORD_LOST, Kind.RECORD_INVALID, Kind.COUNTER})
 """Alarms that say that state is old without saying which logs: all have to be brought forward."""
-BY_ITSELF: Final = BLIND | {Kind.RESTORED, Kind.AUDIT_BEHIND}
+BY_ITSELF: Final = BLIND | {Kind.RESTORED, Kind.AUDIT_BEHIND, Kind.DEVICE}
 """Alarms that are over once no log is behind."""
 
 
@@ -187,6 +188,9 @@ def settle_what_is_over(desk: Desk, now: int) -> tuple[Alarm, ...]:
         for alarm in over:
             alarms.settle(desk, alarm, "no log is behind any more", now)
             leave(connection, Event("alarm-settled", {"alarm": alarm.kind}), now)
+        for alarm in over:
+            if alarm.kind is Kind.COUNTER and (seen := desk.fact(SEEN)) is not None:
+                desk.set_fact(ACCEPTED, f"{seen} {alarm.raised}")
         if any(alarm.kind is Kind.RESTORED for alarm in over):
             connection.execute("DELETE FROM facts WHERE name = 'restored'")
     return over

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from witness.core.keystore.base import Algorithm, BackendMissing, KeyInvalid
 
@@ -82,6 +82,44 @@ class Device(Protocol):
         ...
 
 
+@runtime_checkable
+class CountingDevice(Device, Protocol):
+    """A device with counters that only go up, of which a witness has one against being set back.
+
+    Its locator is kept with the registered device. It is no identity's: retiring one does not move it.
+    """
+
+    def make_counter(self, options: Settings) -> tuple[Locator, int]:
+        """Makes a counter, at `init` or later.
+
+        Args:
+            options: the operator's wishes, by name.
+
+        Returns:
+            The counter's locator, and its value.
+
+        Raises:
+            KeyRefused: what the options name is in use.
+        """
+        ...
+
+    def read_counter(self, locator: Mapping[str, str]) -> int:
+        """Its value.
+
+        Raises:
+            DeviceLost: it is gone.
+        """
+        ...
+
+    def increment_counter(self, locator: Mapping[str, str]) -> int:
+        """Moves it by one, for ever; its new value.
+
+        Raises:
+            DeviceLost: it is gone.
+        """
+        ...
+
+
 Opener = Callable[[Settings, str | None], Device]
 """Opens a device: from its settings and its secret, if one is at hand."""
 
@@ -100,6 +138,7 @@ class Backend:
         options: what `init` can be told about the key, by name.
         binding: the parts of a locator that bind a secret to one identity; the device's own, lifelong
             attestation key is derived without them.
+        counts: whether it has counters that only go up (`CountingDevice`).
     """
 
     module: str
@@ -110,6 +149,7 @@ class Backend:
     settings: Mapping[str, str]
     options: Mapping[str, str]
     binding: frozenset[str] = frozenset()
+    counts: bool = False
 
 
 BACKENDS: Final[Mapping[str, Backend]] = {
@@ -127,8 +167,11 @@ BACKENDS: Final[Mapping[str, Backend]] = {
             "counter_index": "the NV index of the identity's counter",
             "counter": "fresh (there must be none), next (retires the present identity) or keep",
             "pcrs": "PCR numbers of the SHA-256 bank that must stay as they are now, as 0,7",
+            "rollback": "off to do without a counter against a state folder that is set back",
+            "rollback_index": "the NV index of that counter",
         },
         binding=frozenset({"index", "counter", "policy", "pcrs"}),
+        counts=True,
     ),
     "pkcs11": Backend(
         module="witness.core.keystore.pkcs11",

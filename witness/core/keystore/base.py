@@ -95,6 +95,12 @@ class KeyInvalid(KeystoreError):
     state: ClassVar[str] = "invalid"
 
 
+class DeviceLost(KeyInvalid):
+    """The device is another, or was wiped: what it kept for this witness is not there."""
+
+    code: ClassVar[str] = "device-lost"
+
+
 class KeyFileInvalid(KeyInvalid):
     """The key file, or the ring of registered keys, is not of a form this program knows."""
 
@@ -111,7 +117,7 @@ BY_CODE: dict[str, type[KeystoreError]] = {
     kind.code: kind
     for kind in (
         KeystoreError, KeyAbsent, KeyLocked, WrongSecret, KeyRefused, KeyHung, KeyBusy, KeyInvalid,
-        KeyFileInvalid, BackendMissing,
+        KeyFileInvalid, DeviceLost, BackendMissing,
     )
 }  # fmt: skip
 """Every kind of error by its code, for the way between processes."""

@@ -46,10 +46,12 @@ class Deadlines:
     Attributes:
         open: to be opened, and to derive: a real TPM takes its time, once.
         sign: to make one signature.
+        counter: to read or move a counter: a TPM writes its memory slowly.
     """
 
     open: float = 20.0
     sign: float = 2.0
+    counter: float = 10.0
 
 
 class KeptDevice:
@@ -88,6 +90,12 @@ class KeptDevice:
         self._stopping = threading.Event()
         self._settled = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"device {entry.name}", daemon=True)
+
+    @property
+    def secret(self) -> str | None:
+        """The device's secret, if one is at hand that the device has not rejected."""
+        with self._guard:
+            return self._secret
 
     @property
     def signs(self) -> bool:

@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import Final
 
 from witness.core.keystore import keyring
+from witness.core.keystore.backend import BACKENDS
 from witness.core.keystore.base import KeyFileInvalid, KeyLocked, KeystoreError, Signer, WrongSecret
 from witness.core.keystore.devices import Deadlines, KeptDevice
 from witness.core.keystore.held import HeldSigner
 from witness.core.keystore.hostclient import HostClient
 from witness.core.keystore.keyring import SOFT, DeviceEntry, Ring
 from witness.core.keystore.pool import PooledSigner
+from witness.core.keystore.rollback import DeviceCounter
 from witness.core.keystore.softkey import KeyFile, SoftKeystore, algorithm_of
 from witness.core.layout import StateLayout
 from witness.core.wire import KeyInfo
@@ -59,6 +61,7 @@ class Keychain:
         self._on_lost: Callable[[], object] | None = None
         self._host = host
         self._wait = wait
+        self._deadlines = deadlines or Deadlines()
         self._guard = threading.Condition()
         self._soft: SoftKeystore | None = None
         self._soft_held: dict[VerifierKey, HeldSigner] = {}
@@ -74,7 +77,7 @@ class Keychain:
                         host,
                         secret=secrets.get(device.name),
                         guard=self._guard,
-                        deadlines=deadlines or Deadlines(),
+                        deadlines=self._deadlines,
                         held=self._held,
                     )
         self._key_file: KeyFile | None = None
@@ -179,6 +182,11 @@ class Keychain:
         for device in self._devices.values():
             if device.note:
                 lines.append(f"device {device.entry.name}: {device.note}")
+            if BACKENDS[device.entry.backend].counts and not device.entry.counter:
+                lines.append(
+                    f"device {device.entry.name} has no rollback counter, so that a state folder which is set"
+                    " back as a whole may go unseen: witness keys counter makes one"
+                )
             keys = self.ring.keys_on(device.entry.name)
             if device.error is not None and all(len(key.places) > 1 for key, _ in keys):
                 error = device.error
@@ -186,6 +194,13 @@ class Keychain:
         if any(key.dev for key in self.ring.witness_keys):
             lines.append("this identity is for development (DEV:)")
         return tuple(lines)
+
+    def rollback_counter(self) -> DeviceCounter | None:
+        """The counter that keeps this state from being set back, if a device has one."""
+        for device in self._devices.values():
+            if device.entry.counts and self._host is not None:
+                return DeviceCounter(device.entry, self._host, device, self._deadlines)
+        return None
 
     # --- unlocking ------------------------------------------------------------------------------------------
 

@@ -45,6 +45,8 @@ class DeviceEntry:
         unique_id: what the device calls itself; another device is refused. Empty where it has none.
         secret: where its PIN, passphrase or authorisation value comes from, as {"env": NAME},
             {"file": PATH} or {"credential": NAME}; empty for the witness's own passphrase.
+        counter: how the device finds the witness's rollback counter; {"off": "yes"} where the operator does
+            without; empty where it has none.
     """
 
     name: str
@@ -52,6 +54,12 @@ class DeviceEntry:
     settings: Mapping[str, str] = field(default_factory=dict)
     unique_id: str = ""
     secret: Mapping[str, str] = field(default_factory=dict)
+    counter: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it has a rollback counter."""
+        return bool(self.counter) and "off" not in self.counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +279,7 @@ def _content(ring: Ring) -> dict[str, Any]:
                 "settings": dict(device.settings),
                 "unique_id": device.unique_id,
                 "secret": dict(device.secret),
+                "counter": dict(device.counter),
             }
             for device in ring.devices
         ],
@@ -299,6 +308,7 @@ def _device(entry: Mapping[str, Any]) -> DeviceEntry:
         _texts(entry, "settings"),
         _text(entry, "unique_id"),
         secret,
+        _texts(entry, "counter") if "counter" in entry else {},
     )
 
 

@@ -1,13 +1,16 @@
 """The tpm2 backend: 32 bytes that only this TPM makes of a diversifier.
 
 The secret is an HMAC by a primary key: the TPM re-creates it from its hierarchy's seed and a template, of
-which the diversifier is a part. Nothing is stored in the TPM but a counter. The template also carries a
+which the diversifier is a part. Nothing is stored in the TPM but counters. The template also carries a
 policy: the key can be used only while the counter stands where it stood when the identity was made
 (TPM2_PolicyNV), and, if the operator wants it, while chosen PCRs have the values they had then
 (TPM2_PolicyPCR). Once the counter moves on, no command to the TPM makes the retired identity's secret again.
 
 An object's own authorisation value is no part of what a primary key is derived from; the policy is. So the
 lock is the hierarchy's authorisation and the policy, never a passphrase on the object.
+
+A second counter is against a state folder that is set back (`witness.core.continuity.counter`). It is no part
+of any policy, so that it may move while the identity lives.
 
 https://trustedcomputinggroup.org/resource/tpm-library-specification/ parts 1 (26.1) and 3 (23.9, 23.7)
 """
@@ -47,6 +50,7 @@ from tpm2_pytss.types import (
 from witness.core.keystore.backend import Found, Locator, Settings
 from witness.core.keystore.base import (
     Algorithm,
+    DeviceLost,
     KeyAbsent,
     KeyInvalid,
     KeyLocked,
@@ -57,6 +61,8 @@ from witness.core.keystore.base import (
 
 DEFAULT_TCTI: Final = "device:/dev/tpmrm0"
 DEFAULT_COUNTER: Final = 0x01807749
+ROLLBACK_OFFSET: Final = 0x100
+"""From the identity's counter to the rollback counter, by default: far enough for witnesses side by side."""
 HMAC_INPUT: Final = b"tlog-witness device secret v1"
 """What the primary key authenticates; the 32-byte result is the device's secret for its diversifier."""
 _HIERARCHIES: Final = {"owner": ESYS_TR.OWNER, "endorsement": ESYS_TR.ENDORSEMENT}
@@ -124,10 +130,7 @@ class Tpm:
                 self._define(index)
                 value = self._increment(index)
             elif choice == "fresh":
-                raise KeyRefused(
-                    f"the TPM has a counter at {index:#010x} already: an identity hangs on it",
-                    "-o counter_index=0x… makes another; -o counter=next retires the one that is there",
-                )
+                self._refuse_in_use(index)
             elif choice == "next":
                 value = self._increment(index)
             elif choice != "keep":
@@ -166,6 +169,49 @@ class Tpm:
         with self._faults("retire the identity"):
             if self._read_counter(index) == int(locator["counter"]):
                 self._increment(index)
+
+    # --- the counter against being set back -----------------------------------------------------------------
+
+    def make_counter(self, options: Settings) -> tuple[Locator, int]:
+        """Defines it beside the identity's counter. See `backend.CountingDevice.make_counter`.
+
+        Called before `prepare`, so that nothing is defined where that is going to refuse; or later, with
+        `counter=beside`. Where the operator goes on with a device that has an identity (`counter=next` or
+        `keep`), its counter is taken over: no state that named an earlier value is believed any more.
+        """
+        identity = _index(options.get("counter_index"))
+        index = _index(options.get("rollback_index"), "rollback_index", identity + ROLLBACK_OFFSET)
+        choice = options.get("counter", "fresh")
+        if index == identity:
+            raise KeyInvalid("rollback_index is the identity's own counter", "it needs one of its own")
+        with self._faults("make the rollback counter"):
+            if choice == "fresh":
+                self._refuse_in_use(identity)
+            value = self._read_counter(index)
+            if value is None:
+                self._define(index)
+            elif choice not in {"next", "keep"}:
+                raise KeyRefused(
+                    f"the TPM has a counter at {index:#010x} already: another witness may count with it",
+                    "-o rollback_index=0x… makes another; -o rollback=off does without",
+                )
+            value = self._increment(index)
+        return {"index": f"{index:#010x}"}, value
+
+    def read_counter(self, locator: Mapping[str, str]) -> int:
+        """Its value. See `backend.CountingDevice.read_counter`."""
+        index = _index(locator.get("index"))
+        with self._faults("read the rollback counter"):
+            value = self._read_counter(index)
+        if value is None:
+            raise DeviceLost(f"the TPM has no counter at {index:#010x} any more: it was wiped, or cleared")
+        return value
+
+    def increment_counter(self, locator: Mapping[str, str]) -> int:
+        """Moves it. See `backend.CountingDevice.increment_counter`."""
+        self.read_counter(locator)  # that it is there, and a counter
+        with self._faults("move the rollback counter"):
+            return self._increment(_index(locator.get("index")))
 
     def close(self) -> None:
         """Ends the connection."""
@@ -238,6 +284,13 @@ class Tpm:
         finally:
             with suppress(TSS2_Exception):
                 self._esys.tr_close(handle)
+
+    def _refuse_in_use(self, index: int) -> None:
+        if self._is_defined(index):
+            raise KeyRefused(
+                f"the TPM has a counter at {index:#010x} already: an identity hangs on it",
+                "-o counter_index=0x… makes another; -o counter=next retires the one that is there",
+            )
 
     def _is_defined(self, index: int) -> bool:
         # The answer is kept in a variable: its parts point into it.
@@ -364,15 +417,13 @@ def _endorsement_template() -> TPM2B_PUBLIC:
     return TPM2B_PUBLIC(publicArea=public)
 
 
-def _index(text: str | None) -> int:
+def _index(text: str | None, name: str = "counter_index", default: int = DEFAULT_COUNTER) -> int:
     try:
-        index = DEFAULT_COUNTER if text is None else int(text, 0)
+        index = default if text is None else int(text, 0)
     except ValueError as error:
-        raise KeyInvalid(f"counter_index {text!r} is no number") from error
+        raise KeyInvalid(f"{name} {text!r} is no number") from error
     if not 0x01800000 <= index <= 0x01BFFFFF:  # noqa: PLR2004 - the owner's range (TCG registry of handles)
-        raise KeyInvalid(
-            f"counter_index {index:#010x} is not in the owner's range", "0x01800000 to 0x01bfffff"
-        )
+        raise KeyInvalid(f"{name} {index:#010x} is not in the owner's range", "0x01800000 to 0x01bfffff")
     return index
 
 

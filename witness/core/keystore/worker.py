@@ -11,8 +11,8 @@ import sys
 from typing import Any
 
 from witness.core.keystore.authorise import parse_message
-from witness.core.keystore.backend import Device, open_device
-from witness.core.keystore.base import Algorithm, KeyAbsent, KeystoreError
+from witness.core.keystore.backend import CountingDevice, Device, open_device
+from witness.core.keystore.base import Algorithm, KeyAbsent, KeyInvalid, KeystoreError
 from witness.core.keystore.talk import Closed, error_fields, from_b64, receive, send, tie_to_parent, to_b64
 from witness.tlog.note import parse_vkey
 
@@ -35,7 +35,7 @@ class Worker:
         if self._device is not None:
             self._device.close()
 
-    def _do(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _do(self, request: dict[str, Any]) -> dict[str, Any]:  # noqa: PLR0911 - one for each operation
         op = request["op"]
         if op == "open":
             self.close()
@@ -63,7 +63,22 @@ class Worker:
                 device.retire(request["locator"])
                 return {}
             case _:
-                raise KeyAbsent(f"a device knows no operation {op!r}")
+                return _count(device, op, request)
+
+
+def _count(device: Device, op: str, request: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(device, CountingDevice):
+        raise KeyInvalid(f"the device has no counters, and knows no operation {op!r}")
+    match op:
+        case "counter-make":
+            locator, value = device.make_counter(request["options"])
+            return {"locator": locator, "value": value}
+        case "counter-read":
+            return {"value": device.read_counter(request["locator"])}
+        case "counter-increment":
+            return {"value": device.increment_counter(request["locator"])}
+        case _:
+            raise KeyAbsent(f"a device knows no operation {op!r}")
 
 
 def main() -> int:

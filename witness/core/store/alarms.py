@@ -30,6 +30,8 @@ class Kind(StrEnum):
     """The record of events is shorter than it was, or another one: the database is older than it was."""
     COUNTER = "counter"
     """The hardware counter stands elsewhere than this state says."""
+    DEVICE = "device"
+    """The device that has the counter is another, or was wiped."""
     LOG_KEY = "log-key"
     """A known log's keys were changed by no operator's command. Stops that log alone."""
     ABANDONED = "abandoned"
