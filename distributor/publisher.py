@@ -90,23 +90,13 @@ class Publisher:
             )
             for target in targets
         ]
-        self._wake = asyncio.Event()
         self._cursor: Cursor | None = None
         self._full_due = 0.0
-        self._source_error: str | None = None
+        self._told = False  # that the latest question for changes had no answer
 
     def states(self) -> tuple[TargetState, ...]:
         """How each target fares, in the order they were given."""
         return tuple(lane.state() for lane in self._lanes)
-
-    @property
-    def source_error(self) -> str | None:
-        """Why the latest question for changes had no answer; None when it had one."""
-        return self._source_error
-
-    def poke(self) -> None:
-        """Asks for changes now rather than at the next poll."""
-        self._wake.set()
 
     async def run(self) -> None:
         """Publishes until cancelled; then sends what has moved, for `drain` seconds at most, and ends.
@@ -134,16 +124,15 @@ class Publisher:
             _log.info("stopped with %d publications unsent; the next start sends all again", waiting)
 
     async def _watch(self) -> None:
-        failures = 0
+        failures, never = 0, asyncio.Event()
         while True:
-            self._wake.clear()
             if await self._ask():
                 failures = 0
                 delay = self._settings.poll
             else:
                 failures += 1
                 delay = self._backoff.seconds(failures)
-            await self._clock.wait(self._wake, delay)
+            await self._clock.wait(never, delay)
 
     async def _ask(self) -> bool:
         """Learns what changed, and marks it; False when there was no answer."""
@@ -153,11 +142,11 @@ class Publisher:
             if self._cursor is None or self._clock.monotonic() >= self._full_due:
                 await self._full()
         except CoreError as error:
-            if self._source_error is None:
+            if not self._told:
                 _log.warning("cannot learn which checkpoints moved: %s", error)
-            self._source_error = str(error)
+            self._told = True
             return False
-        self._source_error = None
+        self._told = False
         return True
 
     async def _incremental(self, cursor: Cursor) -> None:

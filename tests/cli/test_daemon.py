@@ -65,6 +65,17 @@ def test_it_introduces_itself_serves_and_ends_with_0(state):
     assert witness("checkpoint", LOG.origin, state=state).code == 0
 
 
+def test_a_start_that_goes_well_says_nothing_of_trouble(state, tmp_path):
+    with (state / "witness.yaml").open("a") as config:
+        config.write(f"static: {{dir: {tmp_path / 'published'}}}\n")
+    with daemon(state) as running:
+        submit(running, LOG, 0, 3)
+        eventually("it is published", lambda: any((tmp_path / "published").rglob("checkpoint*")))
+        assert running.stop() == 0
+    said = running.err.read_text().splitlines()
+    assert [line for line in said if " WARNING " in line or " ERROR " in line] == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_ctrl_c_and_a_closed_terminal_end_it_too(state, number):
     with daemon(state) as running:

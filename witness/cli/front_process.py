@@ -149,7 +149,7 @@ async def _run(settings: FrontProcessSettings) -> None:
                 if looker is not None:
                     tasks.append(chores.create_task(looker.run(), name="looker"))
                 if publisher is not None:
-                    tasks.append(chores.create_task(_publish(publisher, looker), name="publisher"))
+                    tasks.append(chores.create_task(_publish(publisher, core, looker), name="publisher"))
                 feeding: list[asyncio.Task[None]] = []
                 if pool is not None:
                     feeding = [
@@ -302,10 +302,11 @@ async def _looking(settings: FrontProcessSettings, core: CoreClient) -> AsyncIte
 # --- Publishing ---
 
 
-async def _publish(publisher: Publisher, looker: Looker | None) -> None:
+async def _publish(publisher: Publisher, core: CoreClient, looker: Looker | None) -> None:
     """Publishes, once it is known what is there already: an old state must not take its place."""
     if looker is not None:
         await looker.looked.wait()
+    await core.wait_connected()  # before that, its first question could only fail
     await publisher.run()
 
 
