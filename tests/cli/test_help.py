@@ -57,6 +57,7 @@ def test_the_commands_are_those_of_the_contract():
         "audit verify",
         "audit show",
         "audit export",
+        "audit cosignatures",
         "evidence",
         "evidence list",
         "evidence export",

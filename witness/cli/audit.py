@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from witness.cli.continuity import record_path
-from witness.cli.errors import TheAnswerIsNo, say_warning
+from witness.cli.errors import Failure, TheAnswerIsNo, one_line, say_warning
 from witness.cli.key_access import own_passphrase
 from witness.cli.logs import json_option
 from witness.cli.output import when
@@ -21,6 +22,7 @@ from witness.core.keystore import softkey
 from witness.core.keystore.base import KeystoreError
 from witness.core.layout import StateLayout
 from witness.core.store import audit as record
+from witness.core.store.cosignatures import recorded
 from witness.core.store.desk import Desk
 
 
@@ -92,6 +94,34 @@ def export(layout: StateLayout, after: int) -> None:
         for entry in record.entries(desk, after):
             sys.stdout.buffer.write(entry.record + b"\n")
     sys.stdout.flush()
+
+
+@audit.command()
+@click.option("--origin", metavar="ORIGIN", help="Only this log's.")
+@click.option(
+    "--since", default=0, metavar="SECONDS", help="Only those cosigned at or after this POSIX time."
+)
+@json_option
+@pass_layout
+def cosignatures(layout: StateLayout, *, origin: str | None, since: int, as_json: bool) -> None:
+    """Print the cosignatures on record, oldest first, one line each; with --json, one JSON object a line.
+
+    `continuity.record_cosignatures` says which are recorded, and `record_days` for how long. The object's
+    `checkpoint` is the log's checkpoint with our cosignatures: `witness verify` takes it.
+    """
+    with Desk(existing(layout).database) as desk:
+        if origin is not None and desk.one("SELECT 1 FROM logs WHERE origin = ?", (origin,)) is None:
+            raise Failure(f"no log {origin!r} is configured", "witness logs list shows all")
+        for each in recorded(desk, origin, since):
+            if as_json:
+                facts = {
+                    "origin": each.origin, "size": each.size, "root": each.root.hex(),
+                    "timestamp": each.timestamp, "checkpoint": each.checkpoint.decode(),
+                }  # fmt: skip
+                click.echo(json.dumps(facts, ensure_ascii=False))
+            else:
+                root = base64.b64encode(each.root).decode()
+                click.echo(f"{when(each.timestamp)} {each.size} {root} {one_line(each.origin)}")
 
 
 def _keys(layout: StateLayout) -> tuple[tuple[MacKey, MacKey] | None, list[str]]:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from witness.cli.strict_yaml import (
     YamlFault,
+    choice,
     compose,
     read,
     seconds,
@@ -230,6 +231,8 @@ class ContinuityConfig:
     wait: float = seconds(10.0, least=0, most=3600)
     remember: int = whole(16, least=0, most=1024)
     counter_interval: float = seconds(3600.0, least=60, most=30 * _DAY)
+    record_cosignatures: str = choice("off", one_of=("off", "heads", "all"))
+    record_days: int = whole(90, least=1, most=36500)
 
 
 @dataclass(frozen=True, slots=True)

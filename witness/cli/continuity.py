@@ -24,6 +24,8 @@ def continuity_settings(layout: StateLayout, config: Config) -> ContinuitySettin
         interval=continuity.interval,
         wait=continuity.wait if asked else 0.0,
         recent=continuity.remember,
+        record_cosignatures=continuity.record_cosignatures,
+        record_days=continuity.record_days,
         counter_interval=continuity.counter_interval,
         needed=authority.needed,
         operators=authority.operators,

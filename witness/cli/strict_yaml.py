@@ -192,6 +192,18 @@ def text(
     return _field(default, of)
 
 
+def choice(default: str, *, one_of: tuple[str, ...]) -> Any:
+    """One of some words, by its letters: `off` too, which YAML takes for a switch."""
+
+    def of(place: Place) -> str:
+        value: str = place.node.value
+        if _tag(place) not in {"str", "bool"} or value not in one_of:
+            raise place.fault(f"must be one of {', '.join(one_of)}{_shown(place)}")
+        return value
+
+    return _field(default, of)
+
+
 def whole(default: Any = REQUIRED, *, least: int, most: int) -> Any:
     """A whole number from `least` to `most`."""
     return _field(default, functools.partial(_number, frozenset({"int"}), least, most, "a whole number"))

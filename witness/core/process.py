@@ -134,7 +134,8 @@ async def serve(
     selftests = selftest.run()
     layout = StateLayout(Path(settings.state_dir))
     with folder_lock(layout.core_lock), ExitStack() as closing:
-        store = SQLiteStore(layout.database)
+        record_all = settings.continuity.record_cosignatures == "all"
+        store = SQLiteStore(layout.database, record_all=record_all)
         try:
             keystore = closing.enter_context(_keys(settings, layout))
             identity = store.identity()

@@ -134,8 +134,8 @@ class CoreStatus:
     then says why, one line each. `warnings` never stop anything. `alarms` stand until an operator settles
     them, one line each. `audit` is the record's head: the last entry's number and its hash. `restarts` and
     `hung` count how often the core was started anew since `witness run` began: it had ended, or was silent.
-    them, one line each. `audit` is the record's head: the last entry's number and its hash. `counter` is the
-    rollback counter's device, its value, and when it was moved (POSIX seconds); empty where there is none.
+    `counter` is the rollback counter's device, its value, and when it was moved (POSIX seconds); empty where
+    there is none.
     """
 
     name: str

@@ -29,6 +29,7 @@ from witness.core.continuity.comparing import Comparison
 from witness.core.continuity.counter import RollbackCounter
 from witness.core.continuity.counting import Counting
 from witness.core.continuity.halting import Halting
+from witness.core.continuity.recording import Recording
 from witness.core.continuity.records import Records
 from witness.core.continuity.settings import ContinuitySettings
 from witness.core.continuity.sshsig import parse_operator
@@ -62,6 +63,7 @@ class _Parts:
     counting: Counting
     comparison: Comparison
     chores: Chores
+    recording: Recording
 
 
 class Guard:
@@ -149,7 +151,8 @@ class Guard:
         )  # fmt: skip
         comparison = Comparison(records, halting, counting, witness, now)
         chores = Chores(records, halting, witness, settings.recent, now)
-        self._started = _Parts(witness, halting, counting, comparison, chores)
+        recording = Recording(records, witness, settings, now)
+        self._started = _Parts(witness, halting, counting, comparison, chores, recording)
         witness.book.on_rekeyed = halting.on_rekeyed
         self._start_facts = facts
         halting.load()
@@ -161,6 +164,7 @@ class Guard:
         if records.writable and not self._parts.witness.broken.is_set():
             try:
                 await self._parts.chores.flush()
+                await self._parts.recording.heads()
                 await self._tell(Event("stop", {"issued": self._parts.witness.last_issued}))
             except (OSError, sqlite3.Error) as error:
                 log.error("the high-water record was not brought up to date: %s", error)  # noqa: TRY400
@@ -205,6 +209,8 @@ class Guard:
         now = time.monotonic()
         if now - self._last_flush >= self._settings.interval:
             await chores.flush()
+            await self._parts.recording.heads()
+            await self._parts.recording.prune()
             await chores.note_clock()
             await chores.note_evidence()
             self._last_flush, self._warning = now, ""

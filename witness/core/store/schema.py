@@ -195,6 +195,19 @@ MIGRATIONS: tuple[str, ...] = (
     WHEN EXISTS (SELECT 1 FROM heads WHERE log_id = NEW.log_id)
     BEGIN SELECT RAISE(IGNORE); END;
     """,
+    """
+    CREATE TABLE cosignatures (
+        id INTEGER PRIMARY KEY,
+        log_id INTEGER NOT NULL REFERENCES logs (id),
+        size INTEGER NOT NULL,
+        root BLOB NOT NULL CHECK (length(root) = 32),
+        timestamp INTEGER NOT NULL,
+        note BLOB NOT NULL,
+        cosignatures BLOB NOT NULL
+    ) STRICT;
+    CREATE TRIGGER cosignatures_stand BEFORE UPDATE ON cosignatures
+    BEGIN SELECT RAISE(ABORT, 'a recorded cosignature stays as it is'); END;
+    """,
 )
 
 

@@ -43,13 +43,20 @@ WAL_CHECKPOINT_PAGES = 2000
 _LOG_COLUMNS = """
     l.id, l.origin, l.disabled, l.feeder, l.url, l.interval, l.qpd, l.contact, l.source, l.added, l.change
 """
+_RECORD = (
+    "INSERT INTO cosignatures (log_id, size, root, timestamp, note, cosignatures) VALUES (?, ?, ?, ?, ?, ?)"
+)
 
 
 class SQLiteStore:
     """One open database. Methods may be called from any thread, one at a time for writes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, record_all: bool = False) -> None:
         """Opens the database at `path`, which must exist.
+
+        Args:
+            path: where it is.
+            record_all: record every cosignature, in the transaction that makes its head durable.
 
         Raises:
             MissingStore: there is none.
@@ -60,6 +67,7 @@ class SQLiteStore:
         self._path = path
         self._files: dict[str, tuple[int, int]] = {}
         self._broken: str | None = None
+        self._record_all = record_all
         try:
             self._writer = connect(path)
             # Everything that an earlier run committed goes into the database file, and is fsync'd there,
@@ -143,6 +151,9 @@ class SQLiteStore:
                             ),
                         )  # fmt: skip
                     made.append(cursor.rowcount == 1)
+                if self._record_all:
+                    kept = (move for move, done in zip(moves, made, strict=True) if done)
+                    self._writer.executemany(_RECORD, map(_row, kept))
                 execute("COMMIT")
             except sqlite3.Error as error:
                 raise self._failed(error) from error
@@ -283,6 +294,11 @@ class SQLiteStore:
             # An I/O error: an fsync may have failed, and the next would not report it again.
             self._broken = str(error)
         return StoreBroken(str(error), lasting=self._broken is not None)
+
+
+def _row(move: Advance) -> tuple[object, ...]:
+    after, head = move.after, move.after.head
+    return move.log_id, head.size, head.root, head.timestamp, after.note, after.cosignatures
 
 
 def connect(path: Path) -> sqlite3.Connection:
