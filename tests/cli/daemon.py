@@ -84,12 +84,13 @@ class Daemon:
     def children(self) -> dict[str, int]:
         """The processes that the supervisor has now, by name."""
         found = {}
+        names = {b"witness.core": "core", b"feeding_process": "feeder"}
         for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            for pid in (task / "children").read_text().split():
-                with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):  # a thread, or a child, that has ended meanwhile
+                for pid in (task / "children").read_text().split():
                     line = Path(f"/proc/{pid}/cmdline").read_bytes()
                     if alive(int(pid)):
-                        found["core" if b"witness.core" in line else "front"] = int(pid)
+                        found[next((names[part] for part in names if part in line), "front")] = int(pid)
         return found
 
     def get(self, path: str) -> tuple[int, bytes]:

@@ -56,12 +56,13 @@ def test_it_introduces_itself_serves_and_ends_with_0(state):
         assert NAME.encode() in running.get("/")[1]
         assert_cosigned(state, LOG, 3, submit(running, LOG, 0, 3))
         children = running.children()
-        assert set(children) == {"core", "front"}
+        assert set(children) == {"core", "front", "feeder"}
         assert running.stop() == 0
         assert not any(alive(pid) for pid in children.values())
     layout = StateLayout(state)
     assert not layout.core_socket.exists()
     assert not layout.front_socket.exists()
+    assert not layout.feeders_socket.exists()
     assert witness("checkpoint", LOG.origin, state=state).code == 0
 
 
@@ -113,7 +114,7 @@ def test_sigterm_during_the_start_ends_it_too(state):
         running.end()
 
 
-@pytest.mark.parametrize("name", ["core", "front"])
+@pytest.mark.parametrize("name", ["core", "front", "feeder"])
 def test_a_killed_child_comes_back_and_serves_from_where_it_was(state, name):
     with daemon(state) as running:
         port = running.url.rsplit(":", 1)[1]
@@ -132,8 +133,8 @@ def test_a_killed_child_comes_back_and_serves_from_where_it_was(state, name):
             running.out.write_text(f"  page  {url}/\n")
         eventually("it is ready again", running.ready)
         after = running.children()
-        other = "front" if name == "core" else "core"
-        assert after[other] == before[other]
+        for other in {"core", "front", "feeder"} - {name}:
+            assert after[other] == before[other]
         # What /readyz says may be a second old.
         eventually("the front is connected again", lambda: submit(running, LOG, 0, 3)[0] != 503)
         # The state is the one it had: the old size is refused with the size that was cosigned.
@@ -143,7 +144,7 @@ def test_a_killed_child_comes_back_and_serves_from_where_it_was(state, name):
         assert running.stop() == 0
 
 
-@pytest.mark.parametrize("name", ["core", "front"])
+@pytest.mark.parametrize("name", ["core", "front", "feeder"])
 def test_a_child_that_stands_still_is_killed_and_comes_back(state, name):
     with (state / "witness.yaml").open("a") as config:
         config.write("watchdog: 2\n")
@@ -184,7 +185,7 @@ def test_children_do_not_outlive_a_killed_supervisor(state):
         children = running.children()
         running.process.kill()
         running.process.wait()
-        eventually("both children end", lambda: not any(alive(pid) for pid in children.values()))
+        eventually("all children end", lambda: not any(alive(pid) for pid in children.values()))
     # And the folder is free for the next one.
     with daemon(state) as running:
         assert running.ready()
@@ -316,6 +317,8 @@ def test_status_and_keys_of_a_running_and_of_a_stopped_witness(state):
         assert (whole["running"], whole["ready"]) == (True, True)
         assert whole["core"]["pid"] == running.children()["core"]
         assert whole["front"]["front"]["pid"] == running.children()["front"]
+        assert whole["front"]["feeding"]["pid"] == running.children()["feeder"]
+        assert f"polling   process {running.children()['feeder']}\n" in ready.stdout
         listed = facts(call("--state", state, "keys", "list", "--json"))
         assert [key["state"] for key in listed] == ["ready"]
 
@@ -333,6 +336,32 @@ def test_status_without_a_front_is_not_ready(state):
         finally:
             os.kill(running.process.pid, signal.SIGCONT)
         eventually("it is started anew", lambda: call("--state", state, "status").returncode == 0)
+
+
+def test_status_tells_that_nothing_is_polled_where_the_feeders_are_gone(state):
+    with daemon(state) as running:
+        os.kill(running.process.pid, signal.SIGSTOP)  # nobody starts them anew meanwhile
+        try:
+            os.kill(running.children()["feeder"], signal.SIGKILL)
+            eventually("the feeders are gone", lambda: "feeder" not in running.children())
+            outcome = call("--state", state, "status")
+            assert outcome.returncode == 0  # what is pushed is cosigned as before
+            assert "problem   the feeders do not answer, and no log is polled: " in outcome.stdout
+            assert running.get("/")[0] == running.get("/metrics")[0] == 200
+        finally:
+            os.kill(running.process.pid, signal.SIGCONT)
+        eventually("they are started anew", lambda: "problem" not in call("--state", state, "status").stdout)
+
+
+def test_without_feeders_there_is_no_process_for_them(state):
+    config = StateLayout(state).config
+    config.write_text(config.read_text() + "feeders:\n  enabled: false\n")
+    with daemon(state) as running:
+        assert set(running.children()) == {"core", "front"}
+        outcome = call("--state", state, "status")
+        assert outcome.returncode == 0
+        assert "polling" not in outcome.stdout
+        assert "problem" not in outcome.stdout
 
 
 def test_checkpoint_and_the_monitoring_endpoint_agree(state):

@@ -49,14 +49,23 @@ class Run:
     """A supervisor in this process."""
 
     def __init__(
-        self, tmp_path: Path, core: str = WELL_BEHAVED, front: str = WELL_BEHAVED, ask=None, **patience
+        self,
+        tmp_path: Path,
+        core: str = WELL_BEHAVED,
+        front: str = WELL_BEHAVED,
+        *,
+        feeder: str = "",
+        ask=None,
+        **patience,
     ):
         self.notes = tmp_path / "notes"
         self.lines: list[str] = []
         self.ready: list[dict] = []
         self.began = asyncio.Event()
         self._core = program("core", core, self.notes, ask=ask, again=str)
-        self._front = program("front", front, self.notes)
+        self._fronts = [program("front", front, self.notes)]
+        if feeder:
+            self._fronts.append(program("feeder", feeder, self.notes))
         self._patience = Patience(**{"first_pause": 0.01, "longest_pause": 0.02, "stop": 5.0, **patience})
 
     async def __aenter__(self):
@@ -66,7 +75,7 @@ class Run:
 
         self.task = asyncio.create_task(
             supervise(
-                self._core, self._front, started=started, say=self.lines.append, patience=self._patience
+                self._core, self._fronts, started=started, say=self.lines.append, patience=self._patience
             )
         )
         return self
@@ -75,7 +84,7 @@ class Run:
         if not self.task.done():
             self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
-        for pid in self.pids("core") + self.pids("front"):
+        for pid in self.pids("core") + self.pids("front") + self.pids("feeder"):
             assert not alive(pid), "a child outlived its supervisor"
 
     def pids(self, name: str) -> list[int]:
@@ -164,6 +173,29 @@ async def test_a_fault_in_asking_ends_everything_and_is_told(tmp_path):
     async with Run(tmp_path, ask=ask, tick=0.01) as run:
         with pytest.raises(RuntimeError, match="a bug"):
             await run.task
+
+
+async def test_fronts_are_started_side_by_side_watched_each_and_end_before_the_core(tmp_path):
+    async with Run(tmp_path, feeder=WELL_BEHAVED) as run:
+        await run.began.wait()
+        assert run.ready == [{"ready": True, "listening": ["http://x"]}]
+        os.kill(run.pids("feeder")[0], signal.SIGKILL)
+        await run.until(lambda: len(run.lines) == 2)
+        assert run.lines[0] == "the feeder ended (SIGKILL) and is started anew"
+        assert (len(run.pids("core")), len(run.pids("front")), len(run.pids("feeder"))) == (1, 1, 2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await run.task is True
+        words = [words for words, _ in read(run.notes)]
+        assert sorted(words[-3:-1]) == ["feeder terminated", "front terminated"]
+        assert words[-1] == "core terminated"
+
+
+async def test_a_front_that_does_not_start_ends_the_one_beside_it(tmp_path):
+    refuses = 'import json; print(json.dumps({"error": "no room"}), flush=True)'
+    async with Run(tmp_path, feeder=refuses) as run:
+        with pytest.raises(StartFailed, match="feeder: no room"):
+            await run.task
+        assert run.ready == []
 
 
 async def test_too_many_deaths_end_everything(tmp_path):
@@ -281,7 +313,7 @@ async def started(ready):
     print("started", flush=True)
 notes = Path({str(notes)!r})
 core, front = program("core", WELL_BEHAVED, notes), program("front", WELL_BEHAVED, notes)
-asyncio.run(supervise(core, front, started=started, say=print))
+asyncio.run(supervise(core, [front], started=started, say=print))
 """
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     try:

@@ -100,7 +100,7 @@ def daemon(layout: StateLayout, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def children(supervisor: int) -> dict[str, int]:
-    """The process IDs of the supervisor's core and front, as far as they are there."""
+    """The process IDs of the supervisor's children, as far as they are there."""
     found = {}
     for child in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
         with contextlib.suppress(OSError):
@@ -109,6 +109,8 @@ def children(supervisor: int) -> dict[str, int]:
                 found["core"] = int(child)
             elif b"witness.cli.front_process" in command:
                 found["front"] = int(child)
+            elif b"witness.cli.feeding_process" in command:
+                found["feeder"] = int(child)
     return found
 
 
@@ -153,7 +155,7 @@ def run_campaign(runs: int, seed: int, *, size: int = 400) -> Ledger:
                 wanted = ledger.answers + 10
                 poll("answers after all that", lambda want=wanted, of=loaders: enough(ledger, want, of))
                 left = children(supervisor.pid)
-                assert set(left) == {"core", "front"}
+                assert set(left) == {"core", "front", "feeder"}
                 supervisor.kill()
                 # Its children hold its pipes: they notice, and end.
                 for pid in left.values():

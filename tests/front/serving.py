@@ -12,6 +12,7 @@ import aiohttp
 from prometheus_client import CollectorRegistry
 
 from tests.front.fake_core import FakeCore
+from witness.front.feeding import FeederNews
 from witness.front.service import FrontService
 from witness.front.settings import FrontSettings
 
@@ -74,7 +75,7 @@ async def fronting(
     settings: FrontSettings = SETTINGS,
     *,
     registry: CollectorRegistry | None = None,
-    feeder_states: Callable[[], Mapping[str, object]] = dict,
+    feeders: FeederNews | None = None,
     publisher_states: Callable[[], Any] = tuple,
     **changes: Any,
 ) -> AsyncIterator[Front]:
@@ -82,7 +83,7 @@ async def fronting(
         dataclasses.replace(settings, **changes),
         core,
         registry or CollectorRegistry(),
-        feeder_states=feeder_states,
+        feeders=feeders,
         publisher_states=publisher_states,
         now=lambda: 1_700_000_160.0,
     )

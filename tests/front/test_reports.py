@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import itertools
+import json
 import re
 from base64 import b64encode
+from collections.abc import AsyncIterator
 from enum import StrEnum
 from html.parser import HTMLParser
+from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.front.fake_core import LOG, STATUS, submission
@@ -19,8 +24,24 @@ from witness.core import refusals
 from witness.core.refusals import BY_CODE
 from witness.core.wire import CoreStatus
 from witness.front import metrics, page
+from witness.front.feeding import AskedFeeders, FeedersDesk, FeedingState
 from witness.front.settings import About
 from witness.front.view import CoreView, Logs
+
+
+@contextlib.asynccontextmanager
+async def feeding(folder: Path, states: dict[str, object]) -> AsyncIterator[AskedFeeders]:
+    """What the feeders' process tells, asked over its socket."""
+    path = str(folder / "feed.sock")
+    desk = FeedersDesk(
+        path,
+        state=lambda: FeedingState(7, 1.0, True, ()),
+        states=lambda: states,
+        expose=lambda: b'# TYPE witness_feeder_logs gauge\nwitness_feeder_logs{status="current"} 3.0\n',
+    )
+    async with desk.open():
+        yield AskedFeeders(path)
+
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -80,14 +101,14 @@ def harmless(html: str) -> Elements:
 # ---- pages
 
 
-async def test_the_page_escapes_hostile_origins_and_runs_nothing() -> None:
+async def test_the_page_escapes_hostile_origins_and_runs_nothing(tmp_path: Path) -> None:
     logs = tuple(dataclasses.replace(LOG, origin=origin) for origin in HOSTILE)
     core = ConnectedFake(
         log_values=logs,
         status_value=dataclasses.replace(STATUS, name="<b>w</b>", warnings=("<i>hm</i>",)),
     )
-    feeders = {HOSTILE[0]: FeederState(State.WAITING, "10.0.0.1 refused")}
-    async with fronting(core, feeder_states=lambda: feeders) as front:
+    states = {HOSTILE[0]: FeederState(State.WAITING, "10.0.0.1 refused")}
+    async with feeding(tmp_path, states) as feeders, fronting(core, feeders=feeders) as front:
         status, headers, body = await front.get("/")
     assert status == 200
     assert headers["Content-Type"] == "text/html; charset=utf-8"
@@ -295,12 +316,13 @@ async def test_the_largest_reply_of_origins_is_written_in_valid_format() -> None
 # ---- status
 
 
-async def test_status_is_one_document_for_programs() -> None:
+async def test_status_is_one_document_for_programs(tmp_path: Path) -> None:
     core = ConnectedFake()
-    feeders = {LOG.origin: FeederState(State.WAITING, "x")}
-    async with fronting(
-        core, feeder_states=lambda: feeders, publisher_states=lambda: (TargetState("d", 4),)
-    ) as front:
+    states = {LOG.origin: FeederState(State.WAITING, "x")}
+    async with (
+        feeding(tmp_path, states) as feeders,
+        fronting(core, feeders=feeders, publisher_states=lambda: (TargetState("d", 4),)) as front,
+    ):
         async with front.client.get(front.url + "/status.json") as reply:
             assert reply.headers["Content-Type"] == "application/json"
             found = await reply.json()
@@ -310,12 +332,64 @@ async def test_status_is_one_document_for_programs() -> None:
         assert found["front"]["core_connected"] is True
         assert found["front"]["listening"] == front.urls
         assert found["feeders"] == {LOG.origin: {"status": "waiting", "last_error": "x"}}
+        assert found["feeding"] == {"pid": 7, "started": 1.0, "core_connected": True, "lockdown": []}
         assert found["publishers"] == [{"name": "d", "pending": 4}]
     core.status_error = refusals.CoreUnreachable(reason="gone")
     async with fronting(core) as front, front.client.get(front.url + "/status.json") as reply:
         found = await reply.json()
         assert found["core"] is None
         assert "gone" in found["core_problem"]
+        assert (found["feeding"], found["feeders"]) == (None, {})  # nothing is polled
+
+
+async def test_feeders_that_do_not_answer_are_told_and_stop_nothing(tmp_path: Path) -> None:
+    gone = AskedFeeders(str(tmp_path / "feed.sock"), deadline=0.2)
+    async with fronting(ConnectedFake(log_values=(LOG,)), feeders=gone) as front:
+        found = json.loads((await front.get("/status.json"))[2])
+        assert found["feeders"] == {}
+        assert "feed.sock" in found["feeding"]["problem"]
+        assert (await front.get("/"))[0] == 200
+        assert await front.metric("witness_core_connected") == 1.0
+
+    # One that is there and says nothing costs its deadline, and one that says too much its connection.
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def chatty(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            while True:
+                writer.write(bytes(1 << 20))
+                await writer.drain()
+
+    for answer, problem in ((silent, "Timeout"), (chatty, "more than")):
+        async with (
+            await asyncio.start_unix_server(answer, str(tmp_path / "feed.sock")),
+            fronting(
+                ConnectedFake(),
+                feeders=AskedFeeders(str(tmp_path / "feed.sock"), 20.0 if answer is chatty else 0.2),
+            ) as front,
+        ):
+            assert problem in json.loads((await front.get("/status.json"))[2])["feeding"]["problem"]
+
+
+async def test_one_scrape_has_the_feeders_metrics_too(tmp_path: Path) -> None:
+    async with feeding(tmp_path, {}) as feeders, fronting(ConnectedFake(), feeders=feeders) as front:
+        assert await front.metric("witness_feeder_logs", status="current") == 3.0
+        assert await front.metric("witness_core_connected") == 1.0
+
+
+async def test_the_feeders_socket_is_its_owner_s_alone_and_goes_with_them(tmp_path: Path) -> None:
+    async with feeding(tmp_path, {}):
+        path = tmp_path / "feed.sock"
+        assert path.stat().st_mode & 0o777 == 0o600
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as client:
+            for method, resource in (("GET", "/"), ("POST", "/metrics"), ("GET", "/feeders.json/")):
+                async with client.request(method, f"http://x{resource}") as reply:
+                    assert reply.status == 404
+    assert not path.exists()
 
 
 async def test_readiness_says_why_not() -> None:

@@ -52,13 +52,15 @@ def test_core_and_front_have_users_of_their_own() -> None:
             port = free.getsockname()[1]
         with daemon(state, "--listen", f"127.0.0.1:{port}") as running:
             users = uids(running)
-            assert set(users) == {"core", "front"}
-            assert len(set(users.values())) == 2
+            assert set(users) == {"core", "front", "feeder"}
+            assert users["front"] == users["feeder"] != users["core"]
             assert 0 not in users.values()
             status = of(call("--state", state, "status", "--json"))
             assert set(steps(status["core"])) == {step.value for step in Step}
             assert set(steps(status["front"]["front"])) == {step.value for step in Step} - CORE_ONLY
             assert steps(status["core"])["own_user"] == steps(status["front"]["front"])["own_user"] == "done"
+            # The front gets to the feeders' socket, and they have given up what it has.
+            assert steps(status["front"]["feeding"]) == steps(status["front"]["front"])
             told = call("--state", state, "status").stdout
             assert "lockdown  core done: " in told
             assert "lockdown  front done: own_user" in told
@@ -69,7 +71,7 @@ def test_core_and_front_have_users_of_their_own() -> None:
             eventually("the static publisher writes", file.exists)
             assert file.stat().st_uid == users["front"]
             # A child that dies comes back with its user.
-            for name in ("front", "core"):
+            for name in ("front", "feeder", "core"):
                 old = running.children()[name]
                 os.kill(old, 9)
                 eventually(f"the {name} is back", lambda o=old, n=name: running.children().get(n, o) != o)
@@ -90,7 +92,7 @@ def test_users_can_be_named_and_must_differ() -> None:
     with short_folder() as folder:
         state = made(folder, 'lockdown:\n  core_user: "50001"\n  front_user: "50002"\n')
         with daemon(state) as running:
-            assert uids(running) == {"core": 50001, "front": 50002}
+            assert uids(running) == {"core": 50001, "front": 50002, "feeder": 50002}
         config = state / "witness.yaml"
         config.write_text(config.read_text().replace("50002", "50001"))
         refused = call("--state", state, "run", "--listen", "127.0.0.1:0")
@@ -108,7 +110,7 @@ def test_a_state_folder_that_others_cannot_get_to_keeps_root_and_landlock() -> N
         state = made(folder)
         folder.chmod(0o700)
         with daemon(state) as running:
-            assert uids(running) == {"core": 0, "front": 0}
+            assert uids(running) == {"core": 0, "front": 0, "feeder": 0}
             status = of(call("--state", state, "status", "--json"))
             assert (
                 steps(status["core"])["own_user"]
@@ -146,6 +148,7 @@ def test_every_step_can_be_switched_off() -> None:
             assert (
                 set(steps(status["core"]).values())
                 == set(steps(status["front"]["front"]).values())
+                == set(steps(status["front"]["feeding"]).values())
                 == {"off"}
             )
             assert {facts(pid)["Seccomp"] for pid in running.children().values()} == {"0"}

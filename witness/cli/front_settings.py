@@ -1,4 +1,4 @@
-"""What the front's process is told: one line of JSON, plain values, nothing of keys or state."""
+"""What front and feeders are told as processes: one line of JSON, plain values, nothing of keys or state."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from witness.front.settings import FrontSettings
 
 
 class BadSettings(Exception):
-    """The line is not the settings of a front's process."""
+    """The line is not the settings of such a process."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeederSettings:
     """How logs are polled; see `FeedersConfig`. Times are seconds, `cache_disk` MiB."""
 
-    enabled: bool = True
     interval: float = 60.0
     refresh: float = 600.0
     concurrency: int = 256
@@ -51,7 +50,7 @@ class FrontProcessSettings:
 
     Attributes:
         front: the HTTP side.
-        feeders: polling.
+        feeders_socket: where the feeders' process tells how feeders stand; None where nothing is polled.
         distributors: where cosigned checkpoints are put.
         static_dir: the folder of the static publisher, or None.
         lockdown: what this process gives up.
@@ -60,7 +59,7 @@ class FrontProcessSettings:
     """
 
     front: FrontSettings
-    feeders: FeederSettings
+    feeders_socket: str | None = None
     distributors: tuple[DistributorSettings, ...] = ()
     static_dir: str | None = None
     look: LookSettings = field(default_factory=LookSettings)
@@ -70,14 +69,13 @@ class FrontProcessSettings:
     @property
     def writes(self) -> tuple[Path, ...]:
         """The folders that this process writes."""
-        folders = (self.static_dir, self.feeders.cache_dir)
-        return tuple(Path(folder) for folder in folders if folder is not None)
+        return () if self.static_dir is None else (Path(self.static_dir),)
 
     def to_json(self) -> str:
         """One line of JSON."""
         fields = {
             "front": self.front.to_json(),
-            "feeders": dataclasses.asdict(self.feeders),
+            "feeders_socket": self.feeders_socket,
             "distributors": [dataclasses.asdict(each) for each in self.distributors],
             "static_dir": self.static_dir,
             "look": dataclasses.asdict(self.look),
@@ -96,7 +94,6 @@ class FrontProcessSettings:
         try:
             fields = json.loads(line)
             fields["front"] = FrontSettings.from_json(fields["front"])
-            fields["feeders"] = FeederSettings(**fields["feeders"])
             fields["distributors"] = tuple(DistributorSettings(**each) for each in fields["distributors"])
             fields["lockdown"] = LockdownSettings.from_fields(fields["lockdown"])
             if "look" in fields:
@@ -105,3 +102,50 @@ class FrontProcessSettings:
             return cls(**fields)
         except (ValueError, TypeError, KeyError) as error:
             raise BadSettings(f"not the front's settings: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class FeedingProcessSettings:
+    """All that the feeders' process is told.
+
+    Attributes:
+        core_socket: path of the core's Unix socket.
+        socket: where it tells how feeders stand.
+        name: the witness's, for the servers that are asked.
+        contact: where their operators may complain.
+        feeders: polling.
+        lockdown: what this process gives up.
+        log_level: DEBUG, INFO, WARNING or ERROR.
+    """
+
+    core_socket: str
+    socket: str
+    name: str
+    contact: str = ""
+    feeders: FeederSettings = field(default_factory=FeederSettings)
+    lockdown: LockdownSettings = field(default_factory=LockdownSettings)
+    log_level: str = "INFO"
+
+    @property
+    def writes(self) -> tuple[Path, ...]:
+        """The folders that this process writes."""
+        return () if self.feeders.cache_dir is None else (Path(self.feeders.cache_dir),)
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> FeedingProcessSettings:
+        """What `to_json` wrote.
+
+        Raises:
+            BadSettings: it is something else.
+        """
+        try:
+            fields = json.loads(line)
+            fields["feeders"] = FeederSettings(**fields["feeders"])
+            fields["lockdown"] = LockdownSettings.from_fields(fields["lockdown"])
+            return cls(**fields)
+        except (ValueError, TypeError, KeyError) as error:
+            raise BadSettings(f"not the feeders' settings: {error}") from error

@@ -20,6 +20,7 @@ from witness.cli.errors import Failure, WrongUsage, say_error, say_warning
 from witness.cli.front_settings import (
     DistributorSettings,
     FeederSettings,
+    FeedingProcessSettings,
     FrontProcessSettings,
     LookSettings,
 )
@@ -69,13 +70,25 @@ def run(layout: StateLayout, listen: str | None) -> None:
         ask=lambda: core_answers(layout),
         again=again,
     )
-    front = Program(
-        "front",
-        python("witness.cli.front_process"),
-        front_settings(layout, config, listen, locked.front).to_json(),
-        _front_environ(layout, config, os.environ),
-        ask=lambda: front_answers(layout),
-    )
+    environ = _front_environ(layout, config, os.environ)
+    fronts = [
+        Program(
+            "front",
+            python("witness.cli.front_process"),
+            front_settings(layout, config, listen, locked.front).to_json(),
+            environ,
+            ask=lambda: front_answers(layout.front_socket),
+        )
+    ]
+    if config.feeders.enabled:
+        feeder = Program(
+            "feeder",
+            python("witness.cli.feeding_process"),
+            feeding_settings(layout, config, locked.front).to_json(),
+            environ,
+            ask=lambda: front_answers(layout.feeders_socket),
+        )
+        fronts.append(feeder)
 
     async def started(ready: dict[str, Any]) -> None:
         # Whoever reads our output may go (`witness run | head`); that is no reason to stop witnessing.
@@ -84,7 +97,7 @@ def run(layout: StateLayout, listen: str | None) -> None:
         manager.say("READY=1")
 
     async def pull_lists() -> None:
-        await pull_on_schedule(layout.root, config.lists, _front_environ(layout, config, os.environ), _say)
+        await pull_on_schedule(layout.root, config.lists, environ, _say)
 
     # In processes of their own: the front changes no log's trust, and the core has no network.
     chores = pull_lists if config.lists else None
@@ -94,7 +107,7 @@ def run(layout: StateLayout, listen: str | None) -> None:
                 manager,
                 supervise(
                     core,
-                    front,
+                    fronts,
                     started=started,
                     say=_say,
                     patience=Patience(silence=config.watchdog),
@@ -107,8 +120,9 @@ def run(layout: StateLayout, listen: str | None) -> None:
         raise Failure(error.reason, error.hint) from error
     except GaveUp as error:
         raise Failure(str(error), "its last lines above say why") from error
-    # A front with a user of its own could not; and only once ours ran, for it may be another witness's.
+    # Fronts with a user of their own could not; and only once ours ran, for they may be another witness's.
     layout.front_socket.unlink(missing_ok=True)
+    layout.feeders_socket.unlink(missing_ok=True)
     if not clean:
         raise Failure("the witness did not end in time and was killed; its state is whole")
 
@@ -151,7 +165,6 @@ def front_settings(
 ) -> FrontProcessSettings:
     """What the front is told; `listen` overrides the configuration's."""
     about = config.about
-    feeders, tiles = config.feeders, config.tile_cache
     front = FrontSettings(
         name=config.name,
         core_socket=str(layout.core_socket),
@@ -172,16 +185,7 @@ def front_settings(
     static = config.static.dir
     return FrontProcessSettings(
         front=front,
-        feeders=FeederSettings(
-            enabled=feeders.enabled,
-            interval=feeders.interval,
-            refresh=feeders.refresh,
-            concurrency=feeders.concurrency,
-            per_host=feeders.per_host,
-            rate=feeders.rate,
-            cache_dir=str(beside(layout.config, tiles.dir)) if tiles.dir is not None else None,
-            cache_disk=tiles.disk,
-        ),
+        feeders_socket=str(layout.feeders_socket) if config.feeders.enabled else None,
         distributors=tuple(DistributorSettings(each.url, each.name) for each in config.distributors),
         look=LookSettings(config.continuity.look, config.continuity.look_interval),
         static_dir=str(beside(layout.config, static)) if static is not None else None,
@@ -190,8 +194,32 @@ def front_settings(
     )
 
 
+def feeding_settings(
+    layout: StateLayout, config: Config, locked: LockdownSettings | None = None
+) -> FeedingProcessSettings:
+    """What the feeders' process is told."""
+    feeders, tiles = config.feeders, config.tile_cache
+    return FeedingProcessSettings(
+        core_socket=str(layout.core_socket),
+        socket=str(layout.feeders_socket),
+        name=config.name,
+        contact=config.about.contact or "",
+        feeders=FeederSettings(
+            interval=feeders.interval,
+            refresh=feeders.refresh,
+            concurrency=feeders.concurrency,
+            per_host=feeders.per_host,
+            rate=feeders.rate,
+            cache_dir=str(beside(layout.config, tiles.dir)) if tiles.dir is not None else None,
+            cache_disk=tiles.disk,
+        ),
+        lockdown=locked or LockdownSettings(),
+        log_level=config.log.level,
+    )
+
+
 def _front_environ(layout: StateLayout, config: Config, environ: Mapping[str, str]) -> dict[str, str]:
-    """The front's environment: ours without the passphrase and the devices' secrets, none of its business."""
+    """The fronts' environment: ours without the passphrase and the devices' secrets, none of its business."""
     secret = {config.keys.passphrase_env, "CREDENTIALS_DIRECTORY", *VARIABLES}
     secret |= {device.secret["env"] for device in keyring.read(layout).devices if "env" in device.secret}
     return without(environ, secret)

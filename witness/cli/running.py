@@ -45,15 +45,15 @@ async def core_answers(layout: StateLayout) -> None:
         return
 
 
-async def front_answers(layout: StateLayout) -> None:
-    """Asks the front at its own socket; returns once it has said anything in HTTP.
+async def front_answers(path: Path) -> None:
+    """Asks a front at its own socket, or the feeder at its; returns once it has said anything in HTTP.
 
     Raises:
         NoAnswer: it did not.
     """
     writer = None
     try:
-        reader, writer = await asyncio.open_unix_connection(str(layout.front_socket))
+        reader, writer = await asyncio.open_unix_connection(str(path))
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: witness\r\nConnection: close\r\n\r\n")
         if not await reader.read(1):
             raise NoAnswer("it closed the connection")

@@ -60,6 +60,8 @@ def _facts(layout: StateLayout, core: CoreStatus | None, front: dict[str, Any] |
         problems.append("the core does not answer")
     if running and front is None:
         problems.append("the front does not answer")
+    if front is not None and (trouble := (front.get("feeding") or {}).get("problem")):
+        problems.append(f"the feeders do not answer, and no log is polled: {trouble}")
     return {
         "state": str(layout.root),
         "running": running,
@@ -166,7 +168,10 @@ def _front_lines(front: dict[str, Any]) -> Iterator[str]:
     listening = ", ".join(process.get("listening") or ())
     yield f"front     process {process.get('pid')}, {listening}"
     yield from _lockdown_lines("front", process.get("lockdown") or ())
-    feeders = front.get("feeders") or {}
+    feeding, feeders = front.get("feeding") or {}, front.get("feeders") or {}
+    if "pid" in feeding:
+        yield f"polling   process {feeding['pid']}"
+        yield from _lockdown_lines("feeders", feeding.get("lockdown") or ())
     if feeders:
         counts = Counter(str(state.get("status")) for state in feeders.values())
         yield f"feeders   {', '.join(f'{count} {status}' for status, count in sorted(counts.items()))}"

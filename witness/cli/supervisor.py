@@ -1,4 +1,4 @@
-"""Starting the core and the front, watching both, and ending them in order.
+"""Starting the core and the fronts, watching all of them, and ending them in order.
 
 Rules of this file:
 
@@ -6,7 +6,7 @@ Rules of this file:
   the first time at once, then after growing pauses, and too many deaths end everything.
 - A child that lives and does not answer is killed, and then has died (`witness.cli.watchdog`).
 - The core's lock on the state folder decides that there is one core; nothing here believes to know better.
-- At the end the front drains first, so that it can still answer what it has accepted; then the core stops.
+- At the end the fronts drain first, so that they can answer what they have accepted; then the core stops.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import asyncio
 import signal
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -156,7 +156,7 @@ class Keeper:
 
 async def supervise(
     core: Program,
-    front: Program,
+    fronts: Sequence[Program],
     *,
     started: Callable[[dict[str, Any]], Awaitable[None]],
     say: Say,
@@ -164,21 +164,21 @@ async def supervise(
     chores: Callable[[], Awaitable[None]] | None = None,
     stopping: Callable[[], object] = lambda: None,
 ) -> bool:
-    """Runs the two until SIGTERM, SIGINT or SIGHUP; then ends them in order.
+    """Runs them all until SIGTERM, SIGINT or SIGHUP; then ends them in order.
 
-    A second signal cuts the front's drain short.
+    A second signal cuts the fronts' drain short.
 
     Args:
         core: the core's process.
-        front: the front's process.
-        started: called once both are ready, with the front's first line.
+        fronts: the processes between the core and the world, started side by side once the core is ready.
+        started: called once all are ready, with the first front's first line.
         say: takes lines for the operator.
         patience: how long, how often.
-        chores: runs beside the two once both are ready, and is cancelled at the end.
+        chores: runs beside them once all are ready, and is cancelled at the end.
         stopping: called when the end begins.
 
     Returns:
-        Whether both ended by themselves when they were asked to.
+        Whether all ended by themselves when they were asked to.
 
     Raises:
         StartFailed: one of them does not start.
@@ -189,9 +189,9 @@ async def supervise(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, _signalled, stop, hurry)
-    cores, fronts = Keeper(core, patience, say), Keeper(front, patience, say)
+    kept, others = Keeper(core, patience, say), [Keeper(front, patience, say) for front in fronts]
     asked = asyncio.create_task(stop.wait(), name="signals")
-    work = asyncio.create_task(_run(cores, fronts, started, chores), name="children")
+    work = asyncio.create_task(_run(kept, others, started, chores), name="children")
     try:
         await asyncio.wait({asked, work}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -199,7 +199,7 @@ async def supervise(
         for task in (asked, work):
             task.cancel()
         await asyncio.gather(asked, work, return_exceptions=True)
-        ended = await _end(cores, fronts, hurry)
+        ended = await _end(kept, others, hurry)
     if not work.cancelled() and (error := work.exception()) is not None:
         raise error
     return ended
@@ -210,18 +210,18 @@ def _signalled(stop: asyncio.Event, hurry: asyncio.Event) -> None:
 
 
 async def _run(
-    cores: Keeper,
-    fronts: Keeper,
+    core: Keeper,
+    fronts: Sequence[Keeper],
     started: Callable[[dict[str, Any]], Awaitable[None]],
     chores: Callable[[], Awaitable[None]] | None,
 ) -> None:
-    await cores.start()
-    # From here on each is watched: a core that dies while the front starts is started anew too.
-    keeping = [asyncio.create_task(cores.keep(), name="core")]
+    await core.start()
+    # From here on each is watched: a core that dies while the fronts start is started anew too.
+    keeping = [asyncio.create_task(core.keep(), name="core")]
     try:
-        ready = await fronts.start()
-        keeping.append(asyncio.create_task(fronts.keep(), name="front"))
-        await started(ready)
+        ready = await _start(fronts)
+        keeping += [asyncio.create_task(front.keep(), name="front") for front in fronts]
+        await started(ready[0])
         if chores is not None:
             keeping.append(asyncio.ensure_future(chores()))
         done, _ = await asyncio.wait(keeping, return_when=asyncio.FIRST_COMPLETED)
@@ -233,12 +233,28 @@ async def _run(
         await asyncio.gather(*keeping, return_exceptions=True)
 
 
-async def _end(cores: Keeper, fronts: Keeper, hurry: asyncio.Event) -> bool:
+async def _start(fronts: Sequence[Keeper]) -> list[dict[str, Any]]:
+    """Starts them side by side; the first that fails speaks for all."""
+    starting = [asyncio.create_task(front.start(), name="start") for front in fronts]
+    try:
+        return list(await asyncio.gather(*starting))
+    finally:
+        for task in starting:
+            task.cancel()
+        await asyncio.gather(*starting, return_exceptions=True)
+
+
+async def _end(core: Keeper, fronts: Sequence[Keeper], hurry: asyncio.Event) -> bool:
     hurried = asyncio.create_task(hurry.wait(), name="hurry")
-    draining = asyncio.create_task(fronts.stop(), name="drain")
+    draining = asyncio.create_task(_drain(fronts), name="drain")
     await asyncio.wait({hurried, draining}, return_when=asyncio.FIRST_COMPLETED)
     hurried.cancel()
     if not draining.done():
-        await fronts.kill()
+        for front in fronts:
+            await front.kill()
     drained = await draining
-    return await cores.stop() and drained
+    return await core.stop() and drained
+
+
+async def _drain(fronts: Sequence[Keeper]) -> bool:
+    return all(await asyncio.gather(*(front.stop() for front in fronts)))

@@ -71,3 +71,8 @@ class StateLayout:
     def front_socket(self) -> Path:
         """Where the front serves its operator's pages to the command line."""
         return self.root / "front.sock"
+
+    @property
+    def feeders_socket(self) -> Path:
+        """Where the feeders' process tells the front how feeders stand; no longer than the others."""
+        return self.root / "feed.sock"

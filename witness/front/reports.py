@@ -13,11 +13,13 @@ from witness.core.refusals import CoreError
 from witness.front import endpoints, page, status
 from witness.front.endpoints import HTML, JSON, Reply
 from witness.front.metrics import CONTENT_TYPE, Snapshot
+from witness.front.view import LOGS_AGE, Kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from witness.core.wire import CoreStatus
+    from witness.front.feeding import FeederNews
     from witness.front.metrics import FrontMetrics
     from witness.front.settings import FrontSettings
     from witness.front.status import FrontState
@@ -34,9 +36,10 @@ class Reports:
         view: the core, asked seldom.
         metrics: the front's counters.
         state: how the front is now.
-        feeder_states: states of the feeders by origin, as frozen dataclasses.
+        feeders: how the feeders stand.
         publisher_states: states of the distributors' clients, as frozen dataclasses.
         now: POSIX seconds.
+        clock: seconds, of any epoch.
     """
 
     def __init__(
@@ -46,15 +49,17 @@ class Reports:
         metrics: FrontMetrics,
         *,
         state: Callable[[], FrontState],
-        feeder_states: Callable[[], Mapping[str, object]],
+        feeders: FeederNews,
         publisher_states: Callable[[], Mapping[str, object] | Sequence[object]],
         now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._view = view
         self._metrics = metrics
         self._state = state
-        self._feeder_states = feeder_states
+        self._feeders = feeders
+        self._words = Kept(feeders.words, LOGS_AGE, clock)
         self._publisher_states = publisher_states
         self._now = now
 
@@ -73,12 +78,13 @@ class Reports:
             return endpoints.refusal(error)
 
     async def metrics(self) -> Reply:
-        """`GET /metrics`: the front's counters, and the core's while it answers."""
+        """`GET /metrics`: the front's counters, the core's and the feeders', while they answer."""
         core, logs, _ = await self._ask()
         state = self._state()
         self._metrics.take(Snapshot(state.core_connected, state.in_flight, core, logs))
         # Thousands of series take tens of milliseconds to write out; the loop serves logs meanwhile.
-        return Reply(200, CONTENT_TYPE, await asyncio.to_thread(self._metrics.expose))
+        own, feeders = await asyncio.gather(asyncio.to_thread(self._metrics.expose), self._feeders.metrics())
+        return Reply(200, CONTENT_TYPE, own + feeders)
 
     async def status_json(self) -> Reply:
         """`GET /status.json`: core, front, feeders and distributors in one document."""
@@ -86,19 +92,22 @@ class Reports:
             core, problem = await self._view.status(), None
         except CoreError as error:
             core, problem = None, str(error)
-        body = status.document(self._state(), core, problem, self._feeder_states(), self._publisher_states())
+        feeders = await self._feeders.document()
+        body = status.document(self._state(), core, problem, feeders, self._publisher_states())
         return Reply(200, JSON, body, _UNCACHED)
 
     async def front_page(self) -> Reply:
         """`GET /`: the page for people."""
         core, logs, problem = await self._ask()
         known = core or self._view.last_status
+        # Where logs are too many to be listed, nobody asks for a word on each.
+        listed = logs is not None and logs.listed
         html = page.front_page(
             name=known.name if known is not None else self._settings.name,
             status=known,
             problem=problem,
             logs=logs,
-            feeders={origin: status.summary(state) for origin, state in self._feeder_states().items()},
+            feeders=await self._words.get() if listed else {},
             rows=self._settings.page_logs,
             now=self._now(),
             operator_links=not self._settings.operator_listen,

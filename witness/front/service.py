@@ -15,6 +15,7 @@ from aiohttp import web
 
 from witness.core.wire import Core
 from witness.front.door import Door
+from witness.front.feeding import FeederNews, NoFeeders
 from witness.front.http import HttpCarrier
 from witness.front.listeners import BACKLOG, CannotListen, bind, unlink
 from witness.front.metrics import FrontMetrics
@@ -63,7 +64,7 @@ class FrontService:
         settings: the front's.
         core: the core.
         registry: where metrics are registered.
-        feeder_states: states of the feeders by origin, as frozen dataclasses.
+        feeders: how the feeders stand; None where nothing is polled.
         publisher_states: states of the distributors' clients, as frozen dataclasses.
         lockdown: what this process has given up.
         on_listening: called once with the bound addresses, when all listeners are up.
@@ -76,7 +77,7 @@ class FrontService:
         core: ConnectedCore,
         registry: CollectorRegistry,
         *,
-        feeder_states: Callable[[], Mapping[str, object]] = dict,
+        feeders: FeederNews | None = None,
         publisher_states: Callable[[], Mapping[str, object] | Sequence[object]] = tuple,
         lockdown: Callable[[], tuple[LockdownStep, ...]] = tuple,
         on_listening: Callable[[tuple[Listening, ...]], None] | None = None,
@@ -96,7 +97,7 @@ class FrontService:
             CoreView(core, max_origins=settings.max_origins),
             metrics,
             state=self._state,
-            feeder_states=feeder_states,
+            feeders=feeders or NoFeeders(),
             publisher_states=publisher_states,
             now=now,
         )

@@ -1,7 +1,7 @@
 """How the front and all that it carries are, as one JSON document for programs (`/status.json`).
 
-Feeders and distributors hand in their states as frozen dataclasses of their own; they are rendered field by
-field and not understood here.
+Distributors hand in their states as frozen dataclasses of their own; they are rendered field by field and not
+understood here. Feeders are another process, which renders its own.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def document(
     front: FrontState,
     core: CoreStatus | None,
     problem: str | None,
-    feeders: Mapping[str, object],
+    feeders: bytes,
     publishers: Mapping[str, object] | Sequence[object],
 ) -> bytes:
     """The status as JSON.
@@ -47,17 +47,18 @@ def document(
         front: how the front is.
         core: how the core is, or None while it does not answer.
         problem: why it does not answer.
-        feeders: feeder states by origin.
+        feeders: a JSON object whose members the document takes up as they are (`FeederNews.document`): tens
+            of thousands of states are not taken apart here, where requests wait.
         publishers: states of the distributors' clients, by name or in order.
     """
     whole = {
         "front": front,
         "core": core,
         "core_problem": problem,
-        "feeders": dict(feeders),
         "publishers": publishers,
     }
-    return (json.dumps(whole, default=_plain, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+    ours = json.dumps(whole, default=plain, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    return ours[:-1] + b", " + feeders[1:] + b"\n"
 
 
 def summary(state: object) -> str:
@@ -68,7 +69,8 @@ def summary(state: object) -> str:
     return str(value.value) if isinstance(value, Enum) else str(value)
 
 
-def _plain(value: object) -> Any:
+def plain(value: object) -> Any:
+    """What `json` is to make of a value that it does not know: a dataclass by its fields, and the like."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, bytes):

@@ -64,8 +64,8 @@ class CoreView:
     ) -> None:
         self._core = core
         self._max_origins = max_origins
-        self._status: _Kept[CoreStatus] = _Kept(core.status, status_age, clock)
-        self._logs: _Kept[Logs] = _Kept(self._list, logs_age, clock)
+        self._status: Kept[CoreStatus] = Kept(core.status, status_age, clock)
+        self._logs: Kept[Logs] = Kept(self._list, logs_age, clock)
 
     async def status(self) -> CoreStatus:
         """How the core is, or was a moment ago.
@@ -104,7 +104,7 @@ class CoreView:
         return Logs(tuple(found.values()), len(found), listed=True)
 
 
-class _Kept(Generic[_T]):
+class Kept(Generic[_T]):
     """A value fetched at most once an age, and by one asker while others wait for the same fetch."""
 
     def __init__(self, fetch: Callable[[], Awaitable[_T]], age: float, clock: Callable[[], float]) -> None:
@@ -117,6 +117,7 @@ class _Kept(Generic[_T]):
         self._lock = asyncio.Lock()
 
     async def get(self) -> _T:
+        """The value, fetched where it has grown old; raises what the fetch raised."""
         asked = self._clock()
         if self.value is not None and asked - self._at < self._age:
             return self.value
