@@ -19,7 +19,7 @@ DEADLINE = 30.0
 """Seconds until a wait is a failure. Nothing is measured by it."""
 
 # -P: as with the installed command, the folder that it is called in is not searched for modules.
-COMMAND = [sys.executable, "-P", "-c", "from witness.cli.main import main; main(prog_name='witness')"]
+COMMAND = [sys.executable, "-P", "-c", "from witness.cli.start import main; main(prog_name='witness')"]
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -1,10 +1,15 @@
 """Which folder a command works on, and what it says when nothing stands there."""
 
+import ctypes
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.cli.command import NAME, make, witness
+from tests.cli.daemon import COMMAND, DEADLINE, environment
+from tests.core.processes import short_folder
 from witness.cli.state import resolve
 
 HOME = Path("/home/somebody")
@@ -80,3 +85,27 @@ def test_a_foreign_database_is_told_and_left_alone(tmp_path):
     assert outcome.code == 3
     assert "cannot be read as a database" in outcome.error()
     assert (state / "witness.db").read_bytes() == b"not a database" * 100
+
+
+def reads_like_anybody():
+    """Takes from root what lets it read everything: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
+    for capability in (1, 2):
+        assert ctypes.CDLL(None).prctl(24, capability, 0, 0, 0) == 0  # PR_CAPBSET_DROP
+
+
+@pytest.mark.parametrize("command", ["status", "run", "logs list"])
+def test_a_folder_that_may_not_be_read_is_the_world_s_fault_and_no_wrong_usage(command):
+    with short_folder() as folder:
+        state = make(folder / "s")
+        state.chmod(0)
+        outcome = subprocess.run(
+            [*COMMAND, "--state", str(state), *command.split()],
+            capture_output=True, text=True, check=False, cwd="/", timeout=DEADLINE,
+            env=environment(), preexec_fn=reads_like_anybody if os.geteuid() == 0 else None,
+        )  # fmt: skip
+        state.chmod(0o700)
+    assert outcome.returncode == 3, outcome.stderr
+    assert outcome.stderr.splitlines() == [
+        f"error: {state}/witness.yaml: Permission denied",
+        "hint: run it as the user that owns the state folder",
+    ]

@@ -83,11 +83,13 @@ class Commands(click.Group):
         raise SystemExit(self._run(args, options))
 
     def _run(self, args: tuple[Any, ...], options: dict[str, Any]) -> int:
+        failure: Failure
         try:
             answer = super().main(*args, **options)
         except click.exceptions.NoArgsIsHelpError as asked:
-            click.echo(asked.format_message(), err=True)
-            return USAGE
+            click.echo(asked.format_message() + "\n", err=True)
+            path = asked.ctx.command_path if asked.ctx else "witness"
+            failure = WrongUsage("a command is missing", f"name one of those above: {path} COMMAND")
         except BrokenPipeError:
             return WORLD  # whoever read our output has gone; there is nobody to tell
         except (click.ClickException, click.Abort, KeyboardInterrupt) as error:

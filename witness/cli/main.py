@@ -57,7 +57,8 @@ class _LazyCommands(Commands):
 @click.option(
     "--state",
     "folder",
-    type=click.Path(path_type=Path),
+    # Not click's to judge: a folder that cannot be read is the world's fault, and no wrong usage.
+    type=click.Path(path_type=Path, readable=False),
     metavar="DIR",
     help="The state folder; else WITNESS_STATE, STATE_DIRECTORY, or the XDG state folder.",
 )

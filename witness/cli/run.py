@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from witness.cli.agreement import check_state, open_to_others
 from witness.cli.child import Program, Restarts, StartFailed, python
 from witness.cli.config import Config, beside
 from witness.cli.continuity import continuity_settings
@@ -28,15 +29,13 @@ from witness.cli.list_schedule import pull_on_schedule
 from witness.cli.lockdown import Lockdowns, hide_supervisor, lockdowns
 from witness.cli.running import ask_status, core_answers, front_answers
 from witness.cli.service_manager import VARIABLES, ServiceManager
-from witness.cli.state import check_path, existing, pass_layout, read_config
+from witness.cli.state import existing, pass_layout, read_config
 from witness.cli.supervisor import GaveUp, Patience, supervise
 from witness.core.keystore import keyring
-from witness.core.keystore.softkey import algorithm_of
 from witness.core.layout import StateLayout
 from witness.core.lockdown.steps import LockdownSettings
 from witness.core.refusals import CoreError
 from witness.core.settings import CoreSettings
-from witness.core.store.logs import LogBook
 from witness.front.settings import About, FrontSettings, InvalidSettings, parse_address
 
 
@@ -53,7 +52,9 @@ def run(layout: StateLayout, listen: str | None) -> None:
             parse_address(listen, "--listen")
         except InvalidSettings as error:
             raise WrongUsage(str(error)) from error
-    _check_state(layout, config)
+    check_state(layout, config)
+    for warning in open_to_others(layout, config):
+        say_warning(warning)
     hide_supervisor(config.lockdown)
     locked = lockdowns(layout, config.lockdown)
     manager = ServiceManager(os.environ)
@@ -228,26 +229,6 @@ def _front_environ(layout: StateLayout, config: Config, environ: Mapping[str, st
 def without(environ: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
     """An environment that lacks some variables."""
     return {name: value for name, value in environ.items() if name not in names}
-
-
-def _check_state(layout: StateLayout, config: Config) -> None:
-    """Finds out what can be told before any process is started."""
-    check_path(layout)
-    with LogBook(layout.database):  # a missing or foreign database has its own words
-        pass
-    public = keyring.read(layout)
-    if public.name != config.name:
-        raise Failure(
-            f"{layout.config} names the witness {config.name!r}, and its keys are {public.name!r}'s",
-            f"write name: {public.name}; another name is another witness, made by witness init",
-        )
-    held = tuple(algorithm_of(vkey) for vkey in public.vkeys)
-    wanted = config.keys.algorithms
-    if wanted is not None and set(wanted) != set(held):
-        raise Failure(
-            f"keys.algorithms says {', '.join(wanted)}, and the key file holds {', '.join(held)}",
-            "keys are made by witness init; make keys.algorithms say what the key file holds",
-        )
 
 
 async def _introduce(layout: StateLayout, config: Config, ready: dict[str, Any]) -> None:

@@ -12,12 +12,14 @@ from typing import Any, Final
 import click
 
 from feeders.poll import Status
-from witness.cli.errors import NO, WORLD, Foreseen, foreseen, one_line
+from witness.cli.agreement import check_keys, open_to_others
+from witness.cli.config import Config
+from witness.cli.errors import Failure, Foreseen, TheAnswerIsNo, foreseen, one_line
 from witness.cli.logs import json_option
 from witness.cli.output import plural, when
 from witness.cli.pulling import alarms
 from witness.cli.running import core_status, front_status
-from witness.cli.state import existing, pass_layout
+from witness.cli.state import existing, pass_layout, read_config
 from witness.core.keystore import keyring
 from witness.core.keystore.base import KeystoreError
 from witness.core.layout import StateLayout
@@ -33,8 +35,7 @@ _MOST_FEEDERS: Final = 20
 @click.command()
 @json_option
 @pass_layout
-@click.pass_context
-def status(context: click.Context, layout: StateLayout, *, as_json: bool) -> None:
+def status(layout: StateLayout, *, as_json: bool) -> None:
     """Tell what is healthy: exit code 0 ready, 1 running but not ready, 3 not running."""
     existing(layout)
     core, front = core_status(layout), front_status(layout)
@@ -46,13 +47,14 @@ def status(context: click.Context, layout: StateLayout, *, as_json: bool) -> Non
             click.echo(line)
     # The front too: without it nobody reaches the core.
     if core is None and front is None:
-        context.exit(WORLD)
+        raise Failure("the witness is not running", "witness run starts it")
     if not facts["ready"]:
-        context.exit(NO)
+        raise TheAnswerIsNo("the witness is not ready", "the lines above say why")
 
 
 def _facts(layout: StateLayout, core: CoreStatus | None, front: dict[str, Any] | None) -> dict[str, Any]:
     problems: list[str] = []
+    config = _of_config(layout, problems)
     keys = _of_keys(layout, problems)
     logs = _of_database(layout, problems)
     running = core is not None or front is not None
@@ -67,12 +69,32 @@ def _facts(layout: StateLayout, core: CoreStatus | None, front: dict[str, Any] |
         "running": running,
         "ready": core is not None and core.ready and front is not None,
         "problems": problems + list(core.reasons if core else ()),
-        "warnings": [*(core.warnings if core else ()), *alarms(layout)],
+        "warnings": [
+            *(core.warnings if core else ()),
+            *open_to_others(layout, config),
+            *alarms(layout),
+        ],
         "keys": keys,
         "logs": logs,
         "core": dataclasses.asdict(core) if core else None,
         "front": front,
     }
+
+
+def _of_config(layout: StateLayout, problems: list[str]) -> Config | None:
+    """The configuration as the next start would find it; a running witness goes on with the one it read."""
+    try:
+        config = read_config(layout)
+    except (Failure, OSError) as error:
+        problems.append(f"{_told(error)}; witness run will not start with it")
+        return None
+    try:
+        check_keys(layout, config)
+    except Failure as error:
+        problems.append(f"{_told(error)}; witness run will not start with it")
+    except KeystoreError:  # told as what is wrong with the keys
+        pass
+    return config
 
 
 def _of_keys(layout: StateLayout, problems: list[str]) -> dict[str, Any] | None:
