@@ -58,38 +58,9 @@ def run(layout: StateLayout, listen: str | None) -> None:
     hide_supervisor(config.lockdown)
     locked = lockdowns(layout, config.lockdown)
     manager = ServiceManager(os.environ)
-    told = core_settings(layout, config, locked)
-
-    def again(restarts: Restarts) -> str:
-        return replace(told, restarts=restarts.ended, hung=restarts.hung).to_json()
-
-    core = Program(
-        "core",
-        python("witness.core"),
-        told.to_json(),
-        without(os.environ, VARIABLES),
-        ask=lambda: core_answers(layout),
-        again=again,
-    )
     environ = _front_environ(layout, config, os.environ)
-    fronts = [
-        Program(
-            "front",
-            python("witness.cli.front_process"),
-            front_settings(layout, config, listen, locked.front).to_json(),
-            environ,
-            ask=lambda: front_answers(layout.front_socket),
-        )
-    ]
-    if config.feeders.enabled:
-        feeder = Program(
-            "feeder",
-            python("witness.cli.feeding_process"),
-            feeding_settings(layout, config, locked.front).to_json(),
-            environ,
-            ask=lambda: front_answers(layout.feeders_socket),
-        )
-        fronts.append(feeder)
+    core = _core_program(layout, core_settings(layout, config, locked))
+    fronts = _front_programs(layout, config, listen, locked.front, environ)
 
     async def started(ready: dict[str, Any]) -> None:
         # Whoever reads our output may go (`witness run | head`); that is no reason to stop witnessing.
@@ -102,21 +73,17 @@ def run(layout: StateLayout, listen: str | None) -> None:
 
     # In processes of their own: the front changes no log's trust, and the core has no network.
     chores = pull_lists if config.lists else None
+    work = supervise(
+        core,
+        fronts,
+        started=started,
+        say=_say,
+        patience=Patience(silence=config.watchdog),
+        chores=chores,
+        stopping=lambda: manager.say("STOPPING=1"),
+    )
     try:
-        clean = asyncio.run(
-            _supervised(
-                manager,
-                supervise(
-                    core,
-                    fronts,
-                    started=started,
-                    say=_say,
-                    patience=Patience(silence=config.watchdog),
-                    chores=chores,
-                    stopping=lambda: manager.say("STOPPING=1"),
-                ),
-            )
-        )
+        clean = asyncio.run(_supervised(manager, work))
     except StartFailed as error:
         raise Failure(error.reason, error.hint) from error
     except GaveUp as error:
@@ -126,6 +93,42 @@ def run(layout: StateLayout, listen: str | None) -> None:
     layout.feeders_socket.unlink(missing_ok=True)
     if not clean:
         raise Failure("the witness did not end in time and was killed; its state is whole")
+
+
+def _core_program(layout: StateLayout, settings: CoreSettings) -> Program:
+    def again(restarts: Restarts) -> str:
+        return replace(settings, restarts=restarts.ended, hung=restarts.hung).to_json()
+
+    return Program(
+        "core",
+        python("witness.core"),
+        settings.to_json(),
+        without(os.environ, VARIABLES),
+        ask=lambda: core_answers(layout),
+        again=again,
+    )
+
+
+def _front_programs(
+    layout: StateLayout, config: Config, listen: str | None, locked: LockdownSettings, environ: dict[str, str]
+) -> list[Program]:
+    front = Program(
+        "front",
+        python("witness.cli.front_process"),
+        front_settings(layout, config, listen, locked).to_json(),
+        environ,
+        ask=lambda: front_answers(layout.front_socket),
+    )
+    if not config.feeders.enabled:
+        return [front]
+    feeder = Program(
+        "feeder",
+        python("witness.cli.feeding_process"),
+        feeding_settings(layout, config, locked).to_json(),
+        environ,
+        ask=lambda: front_answers(layout.feeders_socket),
+    )
+    return [front, feeder]
 
 
 async def _supervised(manager: ServiceManager, work: Coroutine[Any, Any, bool]) -> bool:
