@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from witness.cli.logs import json_option
 from witness.cli.output import when
 from witness.cli.state import existing, pass_layout
 from witness.core.continuity import recover as way
-from witness.core.continuity.recover import Behind, CannotRecover, Plan
+from witness.core.continuity.recover import Behind, CannotRecover, Plan, Standstill
 from witness.core.keystore import keyring
 from witness.core.layout import StateLayout
 from witness.core.request import digest_of_keys
@@ -36,6 +37,8 @@ from witness.tlog.submission import (
 )
 
 _TRIES: Final = 2
+CHANGES: Final = ("fast_forward", "files", "given_up", "accept_keys", "accept_clock", "retire")
+"""Options that change what stands, and need operators' approval where that is configured."""
 _MAX_FILE: Final = 256 * 1024
 MEANING: Final = {
     Kind.STATE_BEHIND: "this state is older than what this identity has signed (restored? copied?)",
@@ -64,6 +67,9 @@ MEANING: Final = {
 @click.option(
     "--accept-keys", multiple=True, metavar="ORIGIN", help="Accept this log's keys as they are now."
 )
+@click.option(
+    "--accept-clock", is_flag=True, help="The clock is right, however long it is since the last signature."
+)
 @click.option("--only-copy", is_flag=True, help="I made sure that no other copy of this witness runs.")
 @click.option(
     "--new-database", is_flag=True, help="The database is lost: make an empty one for this identity."
@@ -76,37 +82,42 @@ def recover(context: click.Context, layout: StateLayout, /, **options: Any) -> N
     """Tell which alarms stand and what leads out of them; with an option, go there.
 
     Signing is taken up again, by a running daemon too, once every log is at least where this identity has
-    signed, by proofs that the log itself gives. Exit code 1 while an alarm stands.
+    signed, by proofs that the log itself gives. Exit code 1 while an alarm stands, or while the clock seems
+    wrong because nothing was signed for so long.
     """
     existing(layout)
     now = int(time.time())
     if options["new_database"]:
         _new_database(layout, now)
     with Desk(layout.database) as desk:
-        changes = [
-            name for name in ("fast_forward", "files", "given_up", "accept_keys", "retire") if options[name]
-        ]
-        if changes:
+        if any(options[name] for name in CHANGES):
             authorised(layout, desk, "recover", {}, now)
-        if options["retire"]:
-            way.retire(desk, now)
-        if options["fast_forward"] or options["files"]:
-            _forward(desk, options, now)
-        for origin in options["given_up"]:
-            way.give_up(desk, _behind(way.plan(desk), origin), now)
-        for origin in options["accept_keys"]:
-            with LogBook(layout.database) as book:
-                record, _ = book.get(origin)
-            way.accept_keys(desk, origin, digest_of_keys(record.vkeys), now)
-        if changes:
-            way.settle_what_is_over(desk, now)
-        plan = way.plan(desk)
+            _change(layout, desk, options, now)
+        plan, clock = way.plan(desk), way.standstill(desk, now)
     if options["as_json"]:
-        click.echo(json.dumps(_facts(plan), ensure_ascii=False, indent=1))
+        facts = {**_facts(plan), "clock": {**dataclasses.asdict(clock), "too_long": clock.too_long}}
+        click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
     else:
         _explain(plan)
-    if [alarm for alarm in plan.alarms if alarm.kind is not Kind.ABANDONED]:
+        _explain_clock(clock)
+    if clock.too_long or [alarm for alarm in plan.alarms if alarm.kind is not Kind.ABANDONED]:
         context.exit(NO)
+
+
+def _change(layout: StateLayout, desk: Desk, options: dict[str, Any], now: int) -> None:
+    if options["retire"]:
+        way.retire(desk, now)
+    if options["fast_forward"] or options["files"]:
+        _forward(desk, options, now)
+    for origin in options["given_up"]:
+        way.give_up(desk, _behind(way.plan(desk), origin), now)
+    for origin in options["accept_keys"]:
+        with LogBook(layout.database) as book:
+            record, _ = book.get(origin)
+        way.accept_keys(desk, origin, digest_of_keys(record.vkeys), now)
+    if options["accept_clock"]:
+        way.accept_clock(desk, now)
+    way.settle_what_is_over(desk, now)
 
 
 def _new_database(layout: StateLayout, now: int) -> None:
@@ -232,6 +243,17 @@ def _explain(plan: Plan) -> None:
         )
     elif any(alarm.kind in way.BY_ITSELF for alarm in plan.alarms):
         click.echo("way    no log is behind: witness recover --fast-forward settles it")
+
+
+def _explain_clock(clock: Standstill) -> None:
+    if clock.too_long:
+        days = (clock.now - clock.issued) // 86400
+        click.echo(f"clock  it says {when(clock.now)}; last signed {when(clock.issued)}, {days} days before")
+        click.echo(
+            "       a clock that is ahead would sign with a time from the future, and nothing after it before"
+            " that time has come"
+        )
+        click.echo("way    if it is right, witness recover --accept-clock; else set it")
 
 
 def _facts(plan: Plan) -> dict[str, Any]:

@@ -9,7 +9,9 @@ Three bounds, each of which signing stops at, and is taken up again by itself on
   still (`MAX_GAP`).
 
 A jump ahead is worse than one back: a timestamp from the future, once issued, would stop signing until that
-time comes.
+time comes. The last two bounds can be wrong about a clock that is right: a witness may have stood still for
+longer, and a clock that was slow may have been set. Then an operator says so (`ClockCheck.accept`), by
+`witness recover --accept-clock`; a timestamp behind one issued is never made, whatever anybody says.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ TOLERANCE: Final = 300
 """Seconds that the clock may be ahead of what passed: corrections by NTP, and both clocks' drift."""
 MAX_GAP: Final = 400 * 86400
 """Seconds that a witness may have stood still."""
+ACCEPTED: Final = "clock-accepted"
+"""The fact that names the time at which an operator said that the clock is right, POSIX seconds."""
+_WAY: Final = "if it is right, witness recover --accept-clock"
 
 
 def since_boot() -> float:
@@ -40,6 +45,13 @@ class ClockCheck:
         self._elapsed = elapsed
         self._max_gap = max_gap
         self._anchor: tuple[int, float] | None = None
+        self._accepted = 0
+
+    def accept(self, when: int) -> None:
+        """Takes an operator's word that the clock was right when it showed `when` (POSIX seconds)."""
+        if when > self._accepted:
+            self._accepted = when
+            self._anchor = None
 
     def check(self, now: int, known: int) -> None:
         """Passes a timestamp that is about to be issued.
@@ -64,7 +76,10 @@ class ClockCheck:
             issued, then = self._anchor
             ahead = now - issued - (self._elapsed() - then)
             if ahead > TOLERANCE:
-                return ClockWrong(now, f"it is {ahead:.0f} s ahead of what passed since the last timestamp")
-        elif known and now - known > self._max_gap:
-            return ClockWrong(now, f"it is {(now - known) // 86400} days after the last timestamp issued")
+                return ClockWrong(
+                    now, f"it is {ahead:.0f} s ahead of what passed since the last timestamp; {_WAY}"
+                )
+        elif known and now - max(known, self._accepted) > self._max_gap:
+            days = (now - known) // 86400
+            return ClockWrong(now, f"it is {days} days after the last timestamp issued; {_WAY}")
         return None

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from witness.core.clock import ClockCheck
+from witness.core.clock import ACCEPTED, ClockCheck
 from witness.core.continuity import compare, memory
 from witness.core.continuity.authority import Authority
 from witness.core.continuity.chores import Chores
@@ -156,6 +156,7 @@ class Guard:
         witness.book.on_rekeyed = halting.on_rekeyed
         self._start_facts = facts
         halting.load()
+        await self._accept_clock()
         await self._try_compare()
 
     async def stop(self) -> None:
@@ -269,8 +270,15 @@ class Guard:
             self._due = kinds | (self._due or frozenset())
             self._next_try = 0.0
         await halting.judge_rekeyed()
+        await self._accept_clock()
         if await records.do(audit.waiting, records.desk):
             await self._tell()
+
+    async def _accept_clock(self) -> None:
+        """Takes over an operator's word that the clock is right."""
+        clock, fact = self._parts.witness.clock, await self._records.do(self._records.desk.fact, ACCEPTED)
+        if clock is not None and fact is not None and await self._parts.halting.approved_since(int(fact)):
+            clock.accept(int(fact))
 
     async def _tell(self, *events: Event) -> None:
         await self._records.tell(list(events), self._parts.witness)

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from witness.core.clock import ACCEPTED as ACCEPTED_CLOCK
+from witness.core.clock import EARLIEST, MAX_GAP
 from witness.core.continuity.counter import ACCEPTED, SEEN
 from witness.core.continuity.memory import sanction_keys
 from witness.core.refusals import Refusal
@@ -204,6 +206,51 @@ def accept_keys(desk: Desk, origin: str, digest: str, now: int) -> None:
             if alarm.origin == origin and alarm.kind is Kind.LOG_KEY:
                 alarms.settle(desk, alarm, "an operator accepted the keys", now)
         leave(connection, Event("log-keys-accepted", {"origin": origin, "keys": digest}), now)
+
+
+@dataclass(frozen=True, slots=True)
+class Standstill:
+    """How the clock stands beside the last timestamp issued, all POSIX seconds.
+
+    Attributes:
+        now: the clock.
+        issued: the latest timestamp of any head; 0 where there is none.
+        accepted: when an operator last said that the clock is right; 0 for never.
+    """
+
+    now: int
+    issued: int
+    accepted: int
+
+    @property
+    def too_long(self) -> bool:
+        """Whether a core that starts now takes the clock for wrong."""
+        return bool(self.issued) and self.now - max(self.issued, self.accepted) > MAX_GAP
+
+
+def standstill(desk: Desk, now: int) -> Standstill:
+    """How long nothing was signed."""
+    row = desk.one("SELECT coalesce(max(timestamp), 0) FROM heads")
+    return Standstill(now, int(row[0]) if row else 0, int(desk.fact(ACCEPTED_CLOCK) or 0))
+
+
+def accept_clock(desk: Desk, now: int) -> None:
+    """Takes an operator's word that the clock, which shows `now`, is right.
+
+    Raises:
+        CannotRecover: it is not: it is behind what was issued, or before this program was made.
+    """
+    found = standstill(desk, now)
+    if now < found.issued:
+        raise CannotRecover(
+            f"the clock is {found.issued - now} s behind a timestamp that was issued",
+            "set it right; nothing is ever signed with an earlier time than before",
+        )
+    if now < EARLIEST:
+        raise CannotRecover("the clock shows a time before this program was made", "set it right")
+    with desk.transaction() as connection:
+        desk.set_fact(ACCEPTED_CLOCK, str(now))
+        leave(connection, Event("clock-accepted", {"now": now, "issued": found.issued}), now)
 
 
 def _prove(
