@@ -23,6 +23,7 @@ from tests.bundles.test_armored_witness import bundle, configuration, gob_config
 from tests.bundles.test_attestation import DEVICE, attestation
 from tests.bundles.test_evidence import OPTIONS as EVIDENCE_OPTIONS
 from tests.bundles.test_evidence import fork, same_size
+from tests.bundles.test_record_head import record_head
 from tests.bundles.test_sigstore import HAPPY, REKOR2, options_for
 from tests.bundles.test_sigsum import OPTIONS as SIGSUM_OPTIONS
 from tests.bundles.test_sigsum import proof as sigsum
@@ -36,6 +37,7 @@ from witness.bundles.attestation import Attestation
 from witness.bundles.checkpoint import SignedCheckpoint
 from witness.bundles.evidence import Evidence, format_evidence
 from witness.bundles.formats import read
+from witness.bundles.record_head import AttestedHead
 from witness.bundles.sigstore import SigstoreBundle
 from witness.bundles.sigsum import SigsumProof
 from witness.bundles.sumdb import GoSum, SumdbLookup
@@ -64,6 +66,7 @@ MADE = [
         attestation(),
         Options(manifest_keys=(DEVICE.vkey,), file_name="0123456789ABCDEF.witness.3"),
     ),
+    Good("record head", record_head(), Options(manifest_keys=(DEVICE.vkey,))),
     Good("sigsum", sigsum(), SIGSUM_OPTIONS),
     Good("sigsum 1", sigsum(version=1), SIGSUM_OPTIONS),
     Good("lookup", LOOKUP, dataclasses.replace(SUMDB_OPTIONS, artifacts=DATABASE.tiles(LOOKUP))),
@@ -119,6 +122,7 @@ COVERED: dict[type, Callable[[Any], Any]] = {
     ArmoryDriveBundle: lambda found: (text(found.checkpoint), text(found.release), found.leaves),
     FirmwareBundle: of_firmware,
     Attestation: lambda found: dataclasses.replace(found, note=text(found.note)),
+    AttestedHead: lambda found: found.head,
     SigsumProof: of_sigsum,
     SumdbLookup: lambda found: (found.id, found.record, text(found.tree)),
     GoSum: as_is,

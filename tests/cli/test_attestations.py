@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import NAME, make, witness
-from tests.cli.daemon import daemon
+from tests.cli.daemon import daemon, eventually
 from tests.cli.test_keys import init
 from tests.core.keystore.rigs import Rig, in_use
 from witness.core.keystore import keyring, softkey
@@ -124,6 +124,36 @@ def test_a_witness_from_before_gets_its_key(folder: Path) -> None:
 @pytest.fixture
 def tpm(folder: Path) -> Iterator[Rig]:
     yield from in_use("tpm2", folder)
+
+
+def test_the_records_head_is_attested_by_the_tpm_and_verifies_offline(tpm: Rig, folder: Path) -> None:
+    state = folder / "s"
+    assert init(state, tpm).returncode == 0
+    (pub,) = StateLayout(state).attestations.glob("*.pub")
+    kept = folder / "head"
+    with daemon(state) as running:
+
+        def attested() -> str:
+            status = witness("status", "--json", state=state).json
+            return (status["core"] or {}).get("attested_head", "")
+
+        kept.write_text(eventually("the head is attested", attested))
+        assert f"by AW-ID-Attestation-{pub.name.removesuffix('.pub')}" in witness("status", state=state).out
+        assert running.stop() == 0
+    assert witness("verify", kept, "--manifest-key", f"@{pub}").code == 0
+    later = witness("audit", "head", state=state)
+    assert later.out != kept.read_text(), "the stop is attested too"
+    (folder / "later").write_text(later.out)
+    both = witness("verify", folder / "later", "--manifest-key", f"@{pub}", "--previous", kept)
+    assert both.code == 0, both.out
+    back = witness("verify", kept, "--manifest-key", f"@{pub}", "--previous", folder / "later")
+    assert back.code == 1
+    # The MACs cannot be checked without the TPM; the head needs only its vkey.
+    checked = witness("audit", "verify", "--head", kept, "--head", folder / "later", state=state)
+    assert checked.code == 0, checked.err
+    kept.write_text(kept.read_text().replace("witness.example/custody", "witness.example/cuckoo"))
+    assert witness("verify", kept, "--manifest-key", f"@{pub}").code == 1
+    assert witness("audit", "verify", "--head", kept, state=state).code == 1
 
 
 @pytest.fixture

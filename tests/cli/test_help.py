@@ -55,6 +55,7 @@ def test_the_commands_are_those_of_the_contract():
         "recover",
         "audit",
         "audit verify",
+        "audit head",
         "audit show",
         "audit export",
         "audit cosignatures",

@@ -23,6 +23,7 @@ from witness.tlog.note import VerifierKey
 
 NAME = "witness.example/w1"
 IDENTITY = "0123456789abcdef"
+ATTESTATION_SEED = bytes(range(200, 232))
 START = 1_800_000_000
 
 
@@ -43,6 +44,7 @@ def make_state(
     algorithms: tuple[str, ...] = ("ed25519", "ml-dsa-44"),
     ed25519_seed: bytes | None = None,
     passphrase: str | None = None,
+    attestation_seed: bytes | None = ATTESTATION_SEED,
 ) -> StateLayout:
     """A state folder as `witness init` makes it, without its witness.yaml."""
     root.mkdir(parents=True, exist_ok=True)
@@ -50,7 +52,7 @@ def make_state(
     schema.create(layout.database, name=name, identity=IDENTITY, now=START)
     softkey.create(
         layout.softkey, name=name, identity=IDENTITY, passphrase=passphrase, algorithms=algorithms,
-        ed25519_seed=ed25519_seed, scrypt_n=2**12,
+        ed25519_seed=ed25519_seed, attestation_seed=attestation_seed, scrypt_n=2**12,
     )  # fmt: skip
     return layout
 

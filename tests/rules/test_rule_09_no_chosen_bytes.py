@@ -2,7 +2,8 @@
 
 The guard: `Verb` (witness/core/wire.py), which lists all that can be asked, and `Cosigner`
 (witness/core/cosigner.py), the only holder of signers, which builds every message from a parsed and judged
-checkpoint or subtree.
+checkpoint or subtree. The attestation key (witness/core/keystore/attestation.py) signs no checkpoints, and
+what it signs it builds of checked values likewise: tests/core/keystore/test_attestation.py.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import ROOT
 from tests.core.processes import CoreProcess, SocketClient, short_folder
-from tests.core.state import NAME, START, core, make_state, trust
+from tests.core.state import ATTESTATION_SEED, NAME, START, core, make_state, trust
 from tests.rules.support import RecordingSigner, answer, state, subtree_answer
 from tests.rules.test_rule_06_strict import mutations
 from tests.simulated_log import SimulatedKey, SimulatedLog
@@ -211,7 +212,8 @@ def test_no_answer_to_any_verb_holds_a_secret() -> None:
     with short_folder() as folder:
         layout = make_state(folder, ed25519_seed=SEED)
         trust(layout, log)
-        assert any(form in layout.softkey.read_bytes() for form in _forms(SEED)), "the measure works"
+        for seed in (SEED, ATTESTATION_SEED):
+            assert any(form in layout.softkey.read_bytes() for form in _forms(seed)), "the measure works"
         heard = []
         with CoreProcess(layout) as process, SocketClient(layout.core_socket) as client:
             for payload in (b"", b"softkey", b"keys/softkey.json", bytes(32), log.add_checkpoint(0)):
@@ -222,4 +224,5 @@ def test_no_answer_to_any_verb_holds_a_secret() -> None:
                     heard.append(got if isinstance(got, bytes) else str(got.facts()).encode())
             heard.append(process.said().encode())
     everything = b"\n".join(heard)
-    assert not [form for form in _forms(SEED) if form in everything]
+    for seed in (SEED, ATTESTATION_SEED):
+        assert not [form for form in _forms(seed) if form in everything]

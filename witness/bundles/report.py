@@ -44,7 +44,8 @@ class Learned:
         checkpoints: signed checkpoints, at most one an origin. Only the text was verified: of the
             signature lines, some may be strangers'.
         versions: the highest version seen of what comes in versions: a semantic version for a firmware
-            component, a decimal count for a device's attestation.
+            component, a decimal count for a device's attestation and
+            for a record of events.
     """
 
     checkpoints: tuple[bytes, ...] = ()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import click
 
@@ -15,15 +16,25 @@ from witness.cli.key_access import own_passphrase
 from witness.cli.logs import json_option
 from witness.cli.output import when
 from witness.cli.state import existing, pass_layout, read_config
+from witness.cli.trusting import read_file
 from witness.core.continuity import highwater
+from witness.core.continuity.attested import ATTESTED_HEAD
 from witness.core.continuity.highwater import RecordInvalid
 from witness.core.continuity.secret import AUDIT, HIGH_WATER, MacKey, mac_key
-from witness.core.keystore import softkey
+from witness.core.keystore import keyring, softkey
+from witness.core.keystore.attesting import attestation_vkeys
 from witness.core.keystore.base import KeystoreError
+from witness.core.keystore.keyring import Ring
 from witness.core.layout import StateLayout
 from witness.core.store import audit as record
 from witness.core.store.cosignatures import recorded
 from witness.core.store.desk import Desk
+from witness.tlog.note import MalformedNote, parse_note
+from witness.tlog.record_head import RecordHead, parse_record_head
+from witness.tlog.signature import InvalidNoteSignature, verify_note
+
+MAX_HEAD: Final = 64 << 10
+"""Bytes of an attested head's file."""
 
 
 @click.group()
@@ -32,15 +43,24 @@ def audit() -> None:
 
 
 @audit.command()
+@click.option(
+    "--head",
+    "heads",
+    multiple=True,
+    metavar="FILE",
+    help="An attested head that was kept elsewhere (witness audit head): the record must still have it.",
+)
 @json_option
 @pass_layout
-def verify(layout: StateLayout, *, as_json: bool) -> None:
+def verify(layout: StateLayout, *, heads: tuple[str, ...], as_json: bool) -> None:
     """Find any cut, change, reordering or rollback of the record; exit code 1 where there is one.
 
     The chain of hashes needs no secret. The MACs, and the head noted in the high-water record, are checked
-    with the key file (and its passphrase, where it has one).
+    with the key file (and its passphrase, where it has one). An attested head is checked with the attestation
+    key's vkey alone, and finds even a record that was written anew by somebody who has the MAC's key.
     """
-    existing(layout)
+    ring = keyring.read(existing(layout))
+    kept = [(file, _read_head(file, ring)) for file in heads]
     keys, notes = _keys(layout)
     anchor: tuple[int, str] = (0, "")
     if keys is not None:
@@ -50,13 +70,15 @@ def verify(layout: StateLayout, *, as_json: bool) -> None:
             notes.append(f"the head in the high-water record was not compared: {error}")
     with Desk(layout.database) as desk, desk.transaction():  # all of one moment: a running core appends
         verdict = record.verify(record.entries(desk), keys[1] if keys else None, anchor)
+        faults = [*verdict.faults, *_missing(desk, kept)]
     facts: dict[str, Any] = {
-        "whole": not verdict.faults,
+        "whole": not faults,
         "entries": verdict.entries,
         "head": verdict.head[1] if verdict.entries else None,
         "maced": verdict.maced,
         "noted": anchor[0],
-        "faults": list(verdict.faults),
+        "heads": [head.number for _, head in kept],
+        "faults": faults,
         "unchecked": notes,
     }
     if as_json:
@@ -67,10 +89,28 @@ def verify(layout: StateLayout, *, as_json: bool) -> None:
         click.echo(f"{verdict.entries} entries, {verdict.maced} of them with their MAC checked")
         if verdict.entries:
             click.echo(f"head {verdict.head[0]} {verdict.head[1]}")
-    if verdict.faults:
+    if faults:
+        raise TheAnswerIsNo(faults[0], "the record was tampered with, damaged, or brought back from a backup")
+
+
+@audit.command()
+@pass_layout
+def head(layout: StateLayout) -> None:
+    """Print the latest attested head: how far the record goes, signed by the device's attestation key.
+
+    Keep it where nobody who can change this machine can change it. `witness audit verify --head FILE` tells
+    later whether the record still has what it had then, and anybody can verify the note itself:
+
+    witness verify FILE --manifest-key @SERIAL.pub
+    """
+    with Desk(existing(layout).database) as desk:
+        note = desk.fact(ATTESTED_HEAD)
+    if note is None:
         raise TheAnswerIsNo(
-            verdict.faults[0], "the record was tampered with, damaged, or brought back from a backup"
+            "no head of the record has been attested",
+            "a running witness does so where it has an attestation key: witness keys attest",
         )
+    click.echo(note, nl=False)
 
 
 @audit.command()
@@ -131,6 +171,44 @@ def _keys(layout: StateLayout) -> tuple[tuple[MacKey, MacKey] | None, list[str]]
         return None, [f"the MACs were not checked: {error.reason}"]
     key = layout.records_key
     return (mac_key(signers, HIGH_WATER, key), mac_key(signers, AUDIT, key)), []
+
+
+def _read_head(file: str, ring: Ring) -> RecordHead:
+    """An attested head of this witness's record.
+
+    Raises:
+        Failure, OSError: it cannot be read, or is none.
+        TheAnswerIsNo: it is another witness's, or was not signed by this one's attestation key.
+    """
+    data = read_file(file, MAX_HEAD)
+    try:
+        note = parse_note(data)
+        head = parse_record_head(note.text)
+        signed = verify_note(note, attestation_vkeys(ring))
+    except MalformedNote as error:
+        raise Failure(
+            f"{file} is no attested head: {error.reason}", "witness audit head prints one"
+        ) from error
+    except InvalidNoteSignature as error:
+        raise TheAnswerIsNo(f"{file}: its signature is not valid") from error
+    if not signed:
+        raise TheAnswerIsNo(f"{file} is not signed by this witness's attestation key")
+    if head.identity != ring.identity:
+        raise TheAnswerIsNo(f"{file} is the head of another record, that of {head.name} ({head.identity})")
+    return head
+
+
+def _missing(desk: Desk, kept: Sequence[tuple[str, RecordHead]]) -> list[str]:
+    """What the record has no more of what it had when its head was attested."""
+    faults = []
+    last, _ = record.head(desk)
+    for file, head in kept:
+        found = [entry.digest for entry in record.entries(desk, head.number - 1, 1)]
+        if head.number > last:
+            faults.append(f"the record ends at entry {last}, and {file} attests entry {head.number}")
+        elif found != [head.digest]:
+            faults.append(f"entry {head.number} is not the one that {file} attests")
+    return faults
 
 
 def _short(value: Any) -> str:

@@ -26,6 +26,8 @@ from witness.core.layout import StateLayout
 from witness.core.store.base import StoreError
 from witness.core.store.logs import LogBook
 from witness.core.wire import CoreStatus
+from witness.tlog.note import parse_note
+from witness.tlog.record_head import parse_record_head
 
 NO_TROUBLE: Final = frozenset({Status.WAITING, Status.NOT_POLLED, Status.UNKNOWN_FEEDER, Status.CURRENT})
 """Feeder states that are counted only; any other is worth a line of its own."""
@@ -177,6 +179,8 @@ def _core_lines(core: dict[str, Any]) -> Iterator[str]:
     if core["audit"]:
         number, digest = core["audit"].split()
         yield f"record    entry {number}, {digest}"
+    if core["attested_head"]:
+        yield f"attested  {_attested(core['attested_head'])}"
 
 
 def _counter(told: str) -> str:
@@ -221,6 +225,13 @@ def _lockdown_lines(process: str, steps: Iterable[Mapping[str, str]]) -> Iterato
     for step in steps:
         if step["state"] == "unavailable":
             yield f"          {process} {step['name']}: {one_line(step['detail'])}"
+
+
+def _attested(note: str) -> str:
+    """The attested head, short: `witness audit head` prints it whole."""
+    parsed = parse_note(note.encode())
+    head, by = parse_record_head(parsed.text), parsed.signatures[0]
+    return f"entry {head.number} at {when(head.time)} by {by.name}"
 
 
 def _short(vkey: str) -> str:

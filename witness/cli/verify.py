@@ -144,9 +144,9 @@ def verify(  # noqa: PLR0917 - click's calling convention; the names are the opt
     """Verify proof bundles offline: was this in the log, as the witnesses saw it?
 
     Knows tlog-proof, signed checkpoints, Armory Drive and Armored Witness bundles, device attestations,
-    Sigsum proofs, Sigstore bundles, Go checksum database look-ups and go.sum, and evidence of a log's
-    misbehaviour, by their content. A FILE of - is standard input. Exits with 0 if every file verifies, 1 if
-    one does not, 2 when called wrongly, 3 if one cannot be read.
+    Sigsum proofs, Sigstore bundles, Go checksum database look-ups and go.sum, evidence of a log's
+    misbehaviour, and heads of a witness's record, by their content. A FILE of - is standard input. Exits with
+    0 if every file verifies, 1 if one does not, 2 when called wrongly, 3 if one cannot be read.
     """
     if previous is not None and trust_store is not None:
         raise WrongUsage("--previous and --trust-store exclude each other")

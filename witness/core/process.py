@@ -158,6 +158,7 @@ async def serve(
                 signers=keystore.signers(),
                 vkeys=ring.vkeys,
                 counter=keystore.rollback_counter(),
+                attestation=keystore.attestation_key,
             )
             listener = bind(layout.core_socket, others=bool(settings.front_uids))
             # Derive first, then lock: all that is needed of the world is open. No thread runs yet, and no

@@ -77,6 +77,7 @@ class StatusReporter:
             restarts=self._restarts,
             hung=self._hung,
             counter=self._guard.counter if self._guard else "",
+            attested_head=self._guard.attested_head.decode() if self._guard else "",
         )
 
     def _alarms(self) -> tuple[str, ...]:

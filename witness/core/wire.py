@@ -132,10 +132,10 @@ class CoreStatus:
     `started` and `last_issued` are POSIX seconds; `refusals` counts by code; `stages` are seconds spent in
     all (queue, judge, commit). `ready` is False while the core would refuse every signature, and `reasons`
     then says why, one line each. `warnings` never stop anything. `alarms` stand until an operator settles
-    them, one line each. `audit` is the record's head: the last entry's number and its hash. `restarts` and
-    `hung` count how often the core was started anew since `witness run` began: it had ended, or was silent.
-    `counter` is the rollback counter's device, its value, and when it was moved (POSIX seconds); empty where
-    there is none.
+    them, one line each. `audit` is the record's head: the last entry's number and its hash; `attested_head`
+    the latest that was attested, a signed note, empty where nothing attests it. `restarts` and `hung` count
+    how often the core was started anew since `witness run` began: it had ended, or was silent. `counter` is
+    the rollback counter's device, its value, and when it was moved (POSIX seconds); empty without one.
     """
 
     name: str
@@ -162,6 +162,7 @@ class CoreStatus:
     restarts: int = 0
     hung: int = 0
     counter: str = ""
+    attested_head: str = ""
 
 
 @dataclass(frozen=True, slots=True)

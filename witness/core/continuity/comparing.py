@@ -54,13 +54,16 @@ class Comparison:
         marks = records.marks
         assert marks is not None
         witness.last_issued = max(witness.last_issued, marks.issued)
+        # Before any alarm: each is an entry of the record, and would be noted as its head.
+        audit_fault = await self._audit_fault(marks, accepted)
         given_up = halting.given_up
         survey = compare.survey(witness.book, marks, int(self._now()))
         behind = [each for each in survey.behind if each.origin not in given_up]
         if behind:
             await halting.alarm_of_many(behind)
         halting.rekeyed.update(survey.rekeyed)
-        await self._compare_audit(marks, accepted)
+        if audit_fault:
+            await halting.plain(Kind.AUDIT_BEHIND, compare.HIGH_WATER, audit_fault)
         await self._counting.compare(counter)
         await halting.judge_rekeyed()
         if halting.whole:
@@ -102,20 +105,19 @@ class Comparison:
             return f"the database goes with record {known}, and this is {marks.record}"
         return ""
 
-    async def _compare_audit(self, marks: Marks, accepted: frozenset[Kind]) -> None:
+    async def _audit_fault(self, marks: Marks, accepted: frozenset[Kind]) -> str:
+        """What is wrong with the record of events, by the high-water record; empty where nothing is."""
         records = self._records
         number, digest = await records.do(audit.head, records.desk)
         records.audit_head = number, digest
         noted, noted_digest = marks.audit
         if Kind.AUDIT_BEHIND in accepted:
-            return
+            return ""
         if number < noted:
-            detail = f"the record of events ends at entry {number}, and entry {noted} was written before"
-        elif noted and not await records.do(_has_entry, records.desk, noted, noted_digest):
-            detail = f"entry {noted} of the record of events is another one"
-        else:
-            return
-        await self._halting.plain(Kind.AUDIT_BEHIND, compare.HIGH_WATER, detail)
+            return f"the record of events ends at entry {number}, and entry {noted} was written before"
+        if noted and not await records.do(_has_entry, records.desk, noted, noted_digest):
+            return f"entry {noted} of the record of events is another one"
+        return ""
 
 
 def _has_entry(desk: Desk, number: int, digest: str) -> bool:

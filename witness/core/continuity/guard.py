@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from witness.core.clock import ACCEPTED, ClockCheck
 from witness.core.continuity import compare, memory
+from witness.core.continuity.attested import HeadKeeper
 from witness.core.continuity.authority import Authority
 from witness.core.continuity.chores import Chores
 from witness.core.continuity.comparing import Comparison
@@ -33,6 +34,7 @@ from witness.core.continuity.recording import Recording
 from witness.core.continuity.records import Records
 from witness.core.continuity.settings import ContinuitySettings
 from witness.core.continuity.sshsig import parse_operator
+from witness.core.keystore.attestation import AttestationKey
 from witness.core.keystore.base import DeviceLost, KeyInvalid, KeyRefused, KeystoreError
 from witness.core.refusals import NotCompared
 from witness.core.store import audit
@@ -80,6 +82,7 @@ class Guard:
         signers: Sequence[object],
         vkeys: Sequence[VerifierKey],
         counter: RollbackCounter | None = None,
+        attestation: Callable[[], AttestationKey | None] = lambda: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         """Opens what can only be opened now.
@@ -102,6 +105,7 @@ class Guard:
             signers=signers,
             now=now,
         )
+        self._head = HeadKeeper(identity, attestation, now)
         self._started: _Parts | None = None
         self._start_facts: dict[str, Any] | None = None
         self._due: frozenset[Kind] | None = frozenset()
@@ -136,6 +140,11 @@ class Guard:
         trouble = self._started.counting.trouble if self._started is not None else ""
         return tuple(line for line in (self._warning, trouble) if line)
 
+    @property
+    def attested_head(self) -> bytes:
+        """The latest attested head of the record of events, a signed note; empty where there is none."""
+        return self._head.note
+
     # --- start and stop -------------------------------------------------------------------------------------
 
     async def start(self, witness: Witness, facts: dict[str, Any]) -> None:
@@ -167,6 +176,7 @@ class Guard:
                 await self._parts.chores.flush()
                 await self._parts.recording.heads()
                 await self._tell(Event("stop", {"issued": self._parts.witness.last_issued}))
+                await self._attest_head(at_once=True)
             except (OSError, sqlite3.Error) as error:
                 log.error("the high-water record was not brought up to date: %s", error)  # noqa: TRY400
         if self._started is not None:
@@ -215,6 +225,7 @@ class Guard:
             await chores.note_clock()
             await chores.note_evidence()
             self._last_flush, self._warning = now, ""
+        await self._attest_head()
         if now - self._last_remember >= REMEMBER_SECONDS:
             self._last_remember = now
             await chores.remember()
@@ -282,6 +293,12 @@ class Guard:
 
     async def _tell(self, *events: Event) -> None:
         await self._records.tell(list(events), self._parts.witness)
+
+    async def _attest_head(self, *, at_once: bool = False) -> None:
+        # A record that is known to be behind itself is vouched for by nobody.
+        behind = any(alarm.kind is Kind.AUDIT_BEHIND for alarm in self.alarms)
+        if not behind and self._head.due(self.audit_head, at_once=at_once):
+            await self._records.do(self._head.attest, self._records.desk, self.audit_head)
 
     # --- what the world has of us ---------------------------------------------------------------------------
 

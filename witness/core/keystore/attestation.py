@@ -6,10 +6,10 @@ text itself, out of values that were checked. It signs two kinds of note, and no
 - attestations (`witness.tlog.attestation`): this key is this device's, of this generation;
 - record heads (`witness.tlog.record_head`): so far goes the record of events.
 
-Neither can be taken for the other, nor for a checkpoint or a cosignature: their first lines differ, a record
-head's second line is no tree size, an attestation's is no number of 20 digits at most that a log would have
-(16 hexadecimal digits and then a vkey where a root hash belongs), and no message of tlog-cosignature begins
-like them. And the key's name, `AW-ID-Attestation-…`, is no log's and no witness's.
+Neither can be taken for the other, nor for what logs and witnesses sign. The first lines of the two differ.
+A checkpoint's second line is a tree size and its third the base64 of 32 bytes: a record head's second line
+begins with a word, and an attestation's third is a number of 18 digits at most. A cosignature message begins
+with `cosignature/v1` or `subtree/v1`. And no log and no witness has a key named `AW-ID-Attestation-…`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from nacl.bindings import crypto_sign, crypto_sign_BYTES, crypto_sign_seed_keypa
 from witness.core.keystore.derivation import ARMORED_WITNESS, DEV
 from witness.tlog.attestation import KEY_NAME, attestation_text
 from witness.tlog.note import Signature, SignatureType, VerifierKey, format_note, make_vkey
+from witness.tlog.record_head import RecordHead
 
 _SERIAL: Final = re.compile(r"[0-9A-F]{16}")
 _SERIAL_BYTES: Final = 8
@@ -56,6 +57,10 @@ class AttestationKey:
             ValueError: the generation is negative.
         """
         return self._note(attestation_text(self.serial, generation, key))
+
+    def attest_head(self, head: RecordHead) -> bytes:
+        """A note that says: so far goes this witness's record of events."""
+        return self._note(head.text())
 
     def _note(self, text: bytes) -> bytes:
         signature = crypto_sign(text, self._secret)[:crypto_sign_BYTES]

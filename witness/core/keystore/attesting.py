@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from witness.core.keystore.attestation import AttestationKey
+from witness.core.keystore.attestation import AttestationKey, attestation_vkey, serial_of
 from witness.core.keystore.keyring import ATTESTATION, KeyEntry, Ring
 from witness.core.keystore.softkey import algorithm_of
 from witness.tlog.note import VerifierKey
@@ -63,6 +63,21 @@ def attest(ring: Ring, keys: AttestationKeys, *, generation: int | None = None) 
 def attestation_entries(ring: Ring) -> tuple[KeyEntry, ...]:
     """The ring's attestation keys."""
     return tuple(key for key in ring.keys if key.purpose == ATTESTATION)
+
+
+def attestation_vkeys(ring: Ring) -> tuple[VerifierKey, ...]:
+    """The vkeys of the ring's attestation keys.
+
+    Rings made before attestations were name the key after the witness; its name is its device's now.
+    """
+    found = []
+    for entry in attestation_entries(ring):
+        if entry.how == "derive":
+            serial = serial_of(ring.device(entry.places[0].device).unique_id, entry.scheme)
+            found.append(attestation_vkey(entry.vkey.public_key, serial, dev=entry.dev))
+        else:
+            found.append(entry.vkey)
+    return tuple(dict.fromkeys(found))
 
 
 def write_attestations(

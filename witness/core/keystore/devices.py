@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from witness.core.keystore.attestation import AttestationKey, serial_of
 from witness.core.keystore.authorise import is_signed, trial_message
 from witness.core.keystore.base import (
     Algorithm,
@@ -23,10 +24,10 @@ from witness.core.keystore.base import (
     KeystoreError,
     WrongSecret,
 )
-from witness.core.keystore.derivation import WITNESS_PURPOSES, Identity, scheme
+from witness.core.keystore.derivation import WITNESS_PURPOSES, Identity, Purpose, scheme
 from witness.core.keystore.held import HeldSigner
 from witness.core.keystore.hostclient import HostClient
-from witness.core.keystore.keyring import WITNESS, DeviceEntry, KeyEntry, Place
+from witness.core.keystore.keyring import ATTESTATION, WITNESS, DeviceEntry, KeyEntry, Place
 from witness.core.keystore.softkey import algorithm_of, soft_signer
 from witness.core.keystore.talk import from_b64, to_b64
 from witness.tlog.note import VerifierKey
@@ -35,6 +36,8 @@ _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 _SETTLED_PAUSE: Final = 30.0
 """Seconds between two looks at a device that refuses by its policy, or is another than the registered one."""
+_ATTESTATION_PAUSES: Final = (0.5, 2.0)
+"""Seconds between tries to derive the attestation key."""
 _WEIGHT: Final = 0.2
 """Of the latest signature's time in the measured time."""
 
@@ -80,6 +83,10 @@ class KeptDevice:
         self.attempt = ""
         self._asked = ""
         self._keys = [(key, place) for key, place in keys if key.purpose == WITNESS]
+        self._attestation_keys = [(key, place) for key, place in keys if key.purpose == ATTESTATION]
+        self.attestation: AttestationKey | None = None
+        """The attestation key, once the device has derived it."""
+        self.attestation_error = ""
         self._host = host
         self._secret = secret
         self._rejected: WrongSecret | None = None
@@ -182,6 +189,7 @@ class KeptDevice:
                 self.error, self.attempt = None, asked
                 self._guard.notify_all()
             self._settled.set()
+            self._derive_attestation()
             if not self.signs:
                 self._let_go()
                 return
@@ -213,19 +221,45 @@ class KeptDevice:
             else:
                 self.sign(key.vkey, trial_message(key.vkey, max(1, int(time.time()))))
 
-    def _derived(self, key: KeyEntry, place: Place) -> Any:
-        algorithm = Algorithm(algorithm_of(key.vkey))
-        purpose, way = WITNESS_PURPOSES[algorithm], scheme(key.scheme)
+    def _derive_attestation(self) -> None:
+        """The attestation key, after the witness's keys: a fault here is told and stops nothing."""
+        if not self._attestation_keys:
+            return
+        for pause in (*_ATTESTATION_PAUSES, 0.0):
+            try:
+                self.attestation = self._derived_attestation(*self._attestation_keys[0])
+            except KeystoreError as error:
+                self.attestation_error = error.reason
+                # Else once more: a simulated TPM is everybody's, and the counter is opened at this time, too.
+                if isinstance(error, KeyRefused | KeyInvalid) or self._stopping.wait(pause):
+                    return
+            else:
+                self.attestation_error = ""
+                return
+
+    def _secret_for(self, purpose: Purpose, key: KeyEntry, place: Place) -> tuple[Identity, bytes]:
         identity = Identity(self.entry.unique_id, key.generation, key.dev, place.locator)
         answer = self._call(
             "derive",
             self._deadlines.open,
-            diversifier=to_b64(way.diversifier(purpose, identity)),
+            diversifier=to_b64(scheme(key.scheme).diversifier(purpose, identity)),
             locator=dict(place.locator),
         )
-        signer = soft_signer(
-            algorithm, key.vkey.name, way.seed(purpose, identity, from_b64(answer["secret"]))
-        )
+        return identity, from_b64(answer["secret"])
+
+    def _derived_attestation(self, key: KeyEntry, place: Place) -> AttestationKey:
+        identity, secret = self._secret_for(Purpose.ATTESTATION, key, place)
+        seed = scheme(key.scheme).seed(Purpose.ATTESTATION, identity, secret)
+        found = AttestationKey(seed, serial_of(identity.unique_id, key.scheme), dev=key.dev)
+        if found.vkey.public_key != key.vkey.public_key:
+            raise KeyInvalid(f"the device {self.entry.name} derives another attestation key")
+        return found
+
+    def _derived(self, key: KeyEntry, place: Place) -> Any:
+        algorithm = Algorithm(algorithm_of(key.vkey))
+        purpose = WITNESS_PURPOSES[algorithm]
+        identity, secret = self._secret_for(purpose, key, place)
+        signer = soft_signer(algorithm, key.vkey.name, scheme(key.scheme).seed(purpose, identity, secret))
         if signer.vkey != key.vkey:
             raise KeyInvalid(
                 f"the device {self.entry.name} derives another key than the registered"

@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Final
 
 from witness.core.keystore import keyring
+from witness.core.keystore.attestation import AttestationKey
 from witness.core.keystore.backend import BACKENDS
 from witness.core.keystore.base import KeyFileInvalid, KeyLocked, KeystoreError, Signer, WrongSecret
 from witness.core.keystore.devices import Deadlines, KeptDevice
 from witness.core.keystore.held import HeldSigner
 from witness.core.keystore.hostclient import HostClient
-from witness.core.keystore.keyring import SOFT, DeviceEntry, Ring
+from witness.core.keystore.keyring import ATTESTATION, SOFT, DeviceEntry, Ring
 from witness.core.keystore.pool import PooledSigner
 from witness.core.keystore.rollback import DeviceCounter
 from witness.core.keystore.softkey import KeyFile, SoftKeystore, algorithm_of
@@ -187,6 +188,8 @@ class Keychain:
                     f"device {device.entry.name} has no rollback counter, so that a state folder which is set"
                     " back as a whole may go unseen: witness keys counter makes one"
                 )
+            if device.attestation_error:
+                lines.append(f"device {device.entry.name} attests nothing: {device.attestation_error}")
             keys = self.ring.keys_on(device.entry.name)
             if device.error is not None and all(len(key.places) > 1 for key, _ in keys):
                 error = device.error
@@ -201,6 +204,18 @@ class Keychain:
             if device.entry.counts and self._host is not None:
                 return DeviceCounter(device.entry, self._host, device, self._deadlines)
         return None
+
+    def attestation_key(self) -> AttestationKey | None:
+        """The key that vouches for this witness's record: the first of its devices', else the key file's.
+
+        None where there is none, or none yet.
+        """
+        for device in self._devices.values():
+            if device.attestation is not None:
+                return device.attestation
+        soft = self._soft.attestation if self._soft is not None else None
+        registered = {key.vkey for key in self.ring.keys if key.purpose == ATTESTATION}
+        return soft if soft is not None and soft.vkey in registered else None
 
     # --- unlocking ------------------------------------------------------------------------------------------
 
