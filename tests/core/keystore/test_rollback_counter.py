@@ -1,4 +1,4 @@
-"""A TPM's rollback counter, on a simulated TPM: made, read, moved, never set back, and asked with deadlines."""
+"""A rollback counter on a simulated TPM: made, read, moved, never set back, and asked with deadlines."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_what_cannot_be_is_refused(tpm: Rig, options: dict[str, str], fault: str
 
 
 def test_no_hand_sets_it_back(tpm: Rig, folder: Path) -> None:
-    """Whoever has the owner's authorisation may remove the counter and make it again: it goes on from there."""
+    """The owner may remove the counter and make it again: it goes on from there."""
     keys = made(tpm)
     with counting(keys, folder / "state") as counter:
         value = [counter.increment() for _ in range(3)][-1]
