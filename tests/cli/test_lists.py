@@ -18,9 +18,10 @@ from tests.cli.command import make, witness
 from tests.cli.daemon import daemon, eventually
 from tests.simulated_log import SimulatedKey, SimulatedLog
 from witness.cli.config import ListConfig
+from witness.cli.importing import CHUNK, difference, import_logs
 from witness.cli.list_schedule import FIRST, pull_on_schedule
 from witness.cli.log_lists import parse
-from witness.cli.pulling import CHUNK, add, alarms, difference, readings
+from witness.cli.pulling import alarms, readings
 from witness.core.layout import StateLayout
 from witness.core.store.logs import LogBook
 
@@ -159,10 +160,10 @@ def test_a_list_of_thousands_is_added_in_chunks_between_which_others_write(state
             connection.execute("ROLLBACK")
 
     with LogBook(state / "witness.db") as book:
-        imported = add(book, logs, source="list x", now=int(time.time()), pause=others_write)
+        imported = import_logs(book, logs, source="list x", now=int(time.time()), pause=others_write)
         assert len(imported.added) == count
         assert seen == [CHUNK, 2 * CHUNK, 3 * CHUNK, count]
-        again = add(book, logs, source="list x", now=int(time.time()), pause=others_write)
+        again = import_logs(book, logs, source="list x", now=int(time.time()), pause=others_write)
     assert (again.added, again.known, again.changed) == ((), count, ())
     assert len(seen) == 4, "nothing new, nothing written"
 

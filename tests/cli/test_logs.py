@@ -2,9 +2,11 @@
 
 import json
 import time
+from datetime import UTC, date, datetime
 
 import pytest
 
+from feeders.kinds import KINDS
 from tests.cli.command import NAME, make, witness
 from tests.simulated_log import SimulatedKey, SimulatedLog
 from witness.cli.log_lists import parse as parse_list
@@ -327,6 +329,49 @@ def test_our_yaml(state):
     assert "contakt: unknown key" in skipped[3]
 
 
+def test_an_entry_says_where_it_is_from(state):
+    first = f'logs: [{{origin: log.example/a, vkeys: [{A}], source: "its page", date: 2026-11-23}}]'
+    assert do_import(state, first).code == 0
+    second = f'logs: [{{origin: log.example/b, vkeys: [{B}], source: "its page", date: "2026-11-22"}}]'
+    assert do_import(state, second).code == 0
+    assert listed(state)["log.example/a"]["source"] == "list list: its page, 2026-11-23"
+    shown = witness("logs", "show", "log.example/b", state=state).out
+    assert "source:       list list: its page, 2026-11-22\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ("source: x, date: 2026-02-30", "date: must be a day that there is, not '2026-02-30'"),
+        ("source: x, date: 23.11.2026", "date: must be a day, year-month-day"),
+        ("source: x, date: 2026-11-23 10:00:00", "date: must be a day, year-month-day"),
+        ("source: x, date: 20261123", "date: must be a day, year-month-day"),
+        ('source: "two\\nlines"', "source: must be one line of text"),
+        ('source: ""', "source: must be one line of text"),
+        ("date: 2026-11-23", "source is missing"),
+    ],
+)
+def test_where_an_entry_is_from_must_be_told_rightly(state, fields, reason):
+    outcome = do_import(state, f"logs: [{{origin: log.example/a, vkeys: [{A}], {fields}}}]")
+    assert outcome.code == 1  # and nothing else is in the list
+    assert reason in outcome.err
+    assert listed(state) == {}
+
+
+def test_an_import_of_which_nothing_could_be_taken_says_no(state):
+    outcome = do_import(state, f"logs: [{{origin: log.example/a, vkeys: [{A}], feeder: pigeon}}, 7]")
+    assert outcome.code == 1
+    assert "0 logs added, 0 known already, 0 changed keys not taken, 2 skipped\n" in outcome.out
+    assert "no entry could be taken" in outcome.error()
+    # A witness's key is refused by the log book, which is the same answer.
+    assert do_import(state, f"logs: [{{origin: w.example, vkeys: [{WITNESS}]}}]", "--json").code == 1
+    # An empty list asks for nothing, and what is known already was taken before.
+    assert do_import(state, "logs/v0\n").code == 0
+    assert do_import(state, network_list((A, "log.example/a"))).code == 0
+    text = network_list((A, "log.example/a")) + "\nvkey nonsense\nqpd 1\ncontact c\n"
+    assert do_import(state, text).code == 0
+
+
 def test_omniwitness_yaml(state, testdata):
     outcome = do_import(state, (testdata / "loglists/omniwitness/logs.yaml").read_text())
     assert (outcome.code, outcome.err) == (0, "")
@@ -392,7 +437,7 @@ def test_a_list_of_a_whole_network(state):
         assert len({record.change for record, _ in book.all()}) == count
 
 
-def test_an_import_that_fails_half_way_adds_nothing(state, monkeypatch):
+def test_a_chunk_that_fails_half_way_adds_nothing(state, monkeypatch):
     real = LogBook.add
 
     def failing(self, origin, *args, **kwargs):
@@ -412,7 +457,8 @@ def test_an_import_that_fails_half_way_adds_nothing(state, monkeypatch):
 def test_the_shipped_list_is_read_whole_by_our_own_importer():
     logs, skipped = parse_list(shipped("logs.yaml").read_bytes())
     assert skipped == []
-    assert len({log.origin for log in logs}) == len(logs) >= 15
+    assert len({log.origin for log in logs}) == len(logs) >= 59
+    assert {log.settings.feeder for log in logs} == set(KINDS), "a family without a log"
     assert all(log.vkeys for log in logs)  # parse_vkey has recomputed every key ID, and points lie on curves
 
 
@@ -428,6 +474,24 @@ def test_every_shipped_log_is_enabled_and_can_be_polled():
     for log in logs:
         assert not log.settings.disabled, log.origin
         make_source(FeedLog(log.origin, log.vkeys, log.settings.feeder, log.settings.url, 60), Tools(never))
+
+
+def test_every_shipped_log_says_where_it_is_from_and_of_which_day():
+    logs, _ = parse_list(shipped("logs.yaml").read_bytes())
+    for log in logs:
+        source, _, day = log.source.rpartition(", ")
+        assert source, log.origin
+        assert date(2025, 1, 1) < date.fromisoformat(day) <= datetime.now(UTC).date(), log.origin
+
+
+def test_certificate_transparency_logs_are_asked_seldom_and_at_https():
+    """There are many, and each is asked by every witness that takes the shipped list."""
+    logs, _ = parse_list(shipped("logs.yaml").read_bytes())
+    for log in logs:
+        assert log.settings.url.startswith("https://"), log.origin
+        if log.settings.feeder in ("static-ct", "rfc6962"):
+            assert log.settings.interval >= 300, log.origin
+            assert [(key.type, key.name) for key in log.vkeys] == [(SignatureType.RFC6962, log.origin)]
 
 
 def test_the_shipped_list_agrees_with_omniwitness_s(testdata):
@@ -463,4 +527,5 @@ def test_the_shipped_keys_verify_real_checkpoints(testdata):
         "log2025-1.rekor.sigstore.dev",
         "rekor.sigstore.dev - 1193050959916656506",
         "transparency.dev/armored-witness/firmware_transparency/ci/3",
+        "tuscolo2026h2.sunlight.geomys.org",
     }

@@ -138,7 +138,7 @@ def _fill(layout: StateLayout, new: NewWitness) -> Created:
         with Desk(layout.database) as desk:
             desk.set_fact(COUNTER, str(new.device_keys.counter))
     with LogBook(layout.database) as book:
-        imported = import_logs(book, new.logs, source=new.source, now=new.now)
+        imported = import_logs(book, new.logs, source=new.source, now=new.now, pause=lambda _: None)
     return Created(ring.vkeys, imported)
 
 

@@ -10,10 +10,11 @@ import click
 
 from witness.cli.config import wrong_url
 from witness.cli.errors import Failure, WrongUsage, one_line, say_error
+from witness.cli.importing import Difference, difference, trusted_keys
 from witness.cli.log_lists import ListedLog
 from witness.cli.logs import json_option
 from witness.cli.output import plural, table, tell_skipped, when
-from witness.cli.pulling import Difference, difference, fetched, pull, read_list, readings, trusted_keys
+from witness.cli.pulling import fetched, pull, read_list, readings
 from witness.cli.state import existing, pass_layout, read_config
 from witness.core.layout import StateLayout
 from witness.core.store.logs import LogBook

@@ -6,7 +6,7 @@ of; it never spoils the others.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from feeders.kinds import KINDS, NOT_POLLED
@@ -15,6 +15,7 @@ from witness.cli.strict_yaml import (
     Place,
     YamlFault,
     compose,
+    day,
     entries,
     is_unicode,
     items,
@@ -45,11 +46,15 @@ class BadList(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ListedLog:
-    """One entry of a list: a log as it would be added. What a log's key may be, the log book says."""
+    """One entry of a list: a log as it would be added. What a log's key may be, the log book says.
+
+    `source` is where the list has the entry from, and the day; empty where it does not say.
+    """
 
     origin: str
     vkeys: tuple[VerifierKey, ...]
     settings: LogSettings
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,10 @@ def wrong_origin(origin: str) -> str | None:
     if len(encoded) > MAX_ORIGIN_SIZE:
         return f"an origin has at most {MAX_ORIGIN_SIZE} bytes"
     return None
+
+
+def _wrong_line(value: str) -> str | None:
+    return None if value and value.isprintable() else "must be one line of text"
 
 
 def _first_word(data: bytes) -> bytes:
@@ -128,6 +137,8 @@ class _OurEntry:
     qpd: int | None = whole(None, least=1, most=MAX_QPD)
     contact: str | None = text(None)
     disabled: bool = switch(False)
+    source: str | None = text(None, check=_wrong_line)
+    date: str | None = day(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +187,10 @@ def _ours(place: Place) -> ListedLog:
         contact=entry.contact,
         disabled=entry.disabled,
     )
-    return _listed(place, entry.origin, entry.vkeys, settings)
+    if entry.date is not None and entry.source is None:
+        raise place.fault("date is the day on which the source said so, and source is missing")
+    source = ", ".join(filter(None, (entry.source, entry.date)))
+    return replace(_listed(place, entry.origin, entry.vkeys, settings), source=source)
 
 
 def _omniwitness(place: Place) -> ListedLog:

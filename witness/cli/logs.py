@@ -16,10 +16,10 @@ from feeders.protocol import BadUrl, FeedLog
 from feeders.tools import Tools
 from witness.cli.config import wrong_url
 from witness.cli.errors import Failure, TheAnswerIsNo, WrongUsage
+from witness.cli.importing import import_logs
 from witness.cli.log_lists import FEEDERS, MAX_LIST, BadList, parse, wrong_origin
 from witness.cli.output import plural, table, tell_import, tell_skipped, when
 from witness.cli.pins import read_pin
-from witness.cli.pulling import add as add_in_chunks
 from witness.cli.state import existing, pass_layout
 from witness.core.layout import StateLayout
 from witness.core.store.base import CosignedHead, Head, LogRecord
@@ -136,7 +136,8 @@ def import_(layout: StateLayout, file: Path, *, as_json: bool) -> None:
     """Add the logs of a list: logs/v0, or a YAML list (ours or omniwitness's); - reads standard input.
 
     Only ever adds. A log that is known stays as it is; where the list shows another key for it, that is told
-    and not done. Entries that cannot be understood are told of and left out.
+    and not done. Entries that cannot be understood are told of and left out; where all of them are, the exit
+    code is 1.
     """
     try:
         # One byte more than may be: the parser then says that it is too long.
@@ -145,7 +146,7 @@ def import_(layout: StateLayout, file: Path, *, as_json: bool) -> None:
     except BadList as error:
         raise Failure(f"{file}: {error.reason}") from error
     with LogBook(existing(layout).database) as book:
-        imported = add_in_chunks(book, listed, source=f"list {file.name}", now=int(time.time()))
+        imported = import_logs(book, listed, source=f"list {file.name}", now=int(time.time()))
     tell_skipped(skipped)
     tell_import(imported)
     left_out = len(skipped) + len(imported.refused)
@@ -158,11 +159,13 @@ def import_(layout: StateLayout, file: Path, *, as_json: bool) -> None:
             + [{"line": 0, "reason": f"{each.origin}: {each.reason}"} for each in imported.refused],
         }
         click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
-        return
-    click.echo(
-        f"{plural(len(imported.added), 'log', 'logs')} added, {imported.known} known already,"
-        f" {plural(len(imported.changed), 'changed key', 'changed keys')} not taken, {left_out} skipped"
-    )
+    else:
+        click.echo(
+            f"{plural(len(imported.added), 'log', 'logs')} added, {imported.known} known already,"
+            f" {plural(len(imported.changed), 'changed key', 'changed keys')} not taken, {left_out} skipped"
+        )
+    if left_out and not (imported.added or imported.known or imported.changed):
+        raise TheAnswerIsNo(f"{file}: no entry could be taken", "the warnings above say why for each")
 
 
 @logs.command(name="list")

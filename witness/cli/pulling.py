@@ -16,42 +16,23 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from witness.cli.child import python
 from witness.cli.errors import FORESEEN, Failure, foreseen, one_line, say_error
-from witness.cli.importing import ChangedKey, Imported, RefusedKey, import_logs
+from witness.cli.importing import ChangedKey, Imported, import_logs
 from witness.cli.log_lists import MAX_LIST, BadList, ListedLog, Skipped, parse
 from witness.cli.output import tell_import, tell_skipped
 from witness.core.layout import StateLayout
 from witness.core.store.logs import LogBook
 
-CHUNK: Final = 200
-"""New logs in one transaction: the core's own commits wait for a chunk, not for 44,000 logs."""
-PAUSE: Final = 0.01
-"""Seconds between two chunks, for those who waited."""
 _ENVIRONMENT: Final = ("PATH", "PYTHONPATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR")
 """What the process that fetches may see of our environment: no passphrase."""
 _PATIENCE: Final = 150.0
 """Seconds for the process that fetches, which has a deadline of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What a list says that the database does not.
-
-    Attributes:
-        new: logs that are not known, one entry an origin with all its keys.
-        changed: keys that the list gives for known logs and that are not trusted for them.
-        known: logs that are known, with no other key.
-    """
-
-    new: tuple[ListedLog, ...]
-    changed: tuple[ChangedKey, ...]
-    known: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,28 +47,6 @@ class Reading:
     added: int = 0
     skipped: int = 0
     changed: tuple[ChangedKey, ...] = ()
-
-
-def difference(trusted: Mapping[str, Sequence[str]], listed: Sequence[ListedLog]) -> Difference:
-    """Compares a list with the vkeys that are trusted by origin."""
-    merged: dict[str, ListedLog] = {}
-    for log in listed:  # lists name a log once for each of its keys
-        before = merged.get(log.origin)
-        merged[log.origin] = log if before is None else replace(before, vkeys=before.vkeys + log.vkeys)
-    new, changed, known = [], [], 0
-    for log in merged.values():
-        if log.origin not in trusted:
-            new.append(log)
-            continue
-        others = [str(key) for key in log.vkeys if str(key) not in trusted[log.origin]]
-        changed += [ChangedKey(log.origin, vkey) for vkey in others]
-        known += not others
-    return Difference(tuple(new), tuple(changed), known)
-
-
-def trusted_keys(book: LogBook) -> dict[str, tuple[str, ...]]:
-    """The vkeys trusted for each origin, as text."""
-    return {record.origin: record.vkeys for record, _ in book.all()}
 
 
 def fetched(url: str) -> bytes:
@@ -126,29 +85,6 @@ def read_list(url: str, body: bytes) -> tuple[list[ListedLog], list[Skipped]]:
         raise Failure(f"{url}: {error.reason}") from error
 
 
-def add(
-    book: LogBook,
-    listed: Sequence[ListedLog],
-    *,
-    source: str,
-    now: int,
-    pause: Callable[[float], None] = time.sleep,
-) -> Imported:
-    """Adds what is new in a list, a chunk at a time.
-
-    A log that somebody adds meanwhile is then a known one: each chunk is compared again in its transaction.
-    """
-    found = difference(trusted_keys(book), listed)
-    added: list[str] = []
-    refused: list[RefusedKey] = []
-    for start in range(0, len(found.new), CHUNK):
-        chunk = import_logs(book, found.new[start : start + CHUNK], source=source, now=now)
-        added += chunk.added
-        refused += chunk.refused
-        pause(PAUSE)
-    return Imported(tuple(added), found.known, found.changed, tuple(refused))
-
-
 def pull(layout: StateLayout, url: str, *, now: Callable[[], float] = time.time) -> Imported:
     """Reads a list and adds what is new; what it met is told on stderr and kept.
 
@@ -159,7 +95,7 @@ def pull(layout: StateLayout, url: str, *, now: Callable[[], float] = time.time)
     try:
         listed, skipped = read_list(url, fetched(url))
         with LogBook(layout.database) as book:
-            imported = add(book, listed, source=f"list {url}", now=began)
+            imported = import_logs(book, listed, source=f"list {url}", now=began)
     except Failure as failure:
         before = readings(layout).get(url, Reading(url, began))
         keep(layout, replace(before, tried=began, error=failure.reason))

@@ -8,7 +8,9 @@ converted: a number where text belongs is a fault, and so is a key that nobody k
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import functools
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
@@ -16,6 +18,7 @@ import yaml
 
 _TAG: Final = "tag:yaml.org,2002:"
 _READ: Final = "read"
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _SECTION: Final = "section"
 _T = TypeVar("_T")
 
@@ -188,6 +191,22 @@ def text(
         if wrong:
             raise place.fault(wrong if repr(value) in wrong else f"{wrong}{_shown(place)}")
         return value
+
+    return _field(default, of)
+
+
+def day(default: Any = REQUIRED) -> Any:
+    """A day as `2026-11-23`, with quotes or without: YAML takes it for a time of its own."""
+
+    def of(place: Place) -> str:
+        value = place.node.value
+        if _tag(place) not in {"str", "timestamp"} or not _DAY.fullmatch(value):
+            raise place.fault(f"must be a day, year-month-day{_shown(place)}")
+        try:
+            dt.date.fromisoformat(value)
+        except ValueError:
+            raise place.fault(f"must be a day that there is{_shown(place)}") from None
+        return str(value)
 
     return _field(default, of)
 
