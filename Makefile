@@ -15,11 +15,11 @@ ARGS   ?=
 BIN     := $(VENV)/bin
 WITNESS := $(BIN)/witness --state $(STATE)
 
-.PHONY: run test lint format types bench bench-short fuzz interop clean help
+.PHONY: run test lint format types bench bench-short fuzz histories interop clean help
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,5p'
-	@echo "Further: lint, format, types, bench, bench-short, fuzz, interop, clean."
+	@echo "Further: lint, format, types, bench, bench-short, fuzz, histories, interop, clean."
 
 # --- What is installed; made again only when the dependencies change ---
 
@@ -72,6 +72,11 @@ bench-short: $(VENV)/.installed-dev
 # The long forms: hundreds of kills, long random walks. Hours are welcome.
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --campaign -m campaign $(ARGS)
+
+# Thousands of random lives of a witness against real cores: about half an hour on two cores. A failure names its
+# seed, and ARGS="--seed N" plays that one again.
+histories: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.histories $(ARGS)
 
 # Against programs in Go, which a toolchain must be there to build; without one the tests skip and say so.
 interop: $(VENV)/.installed-dev

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.core.state import START, Clock, core, make_state, trust
 from tests.simulated_log import SimulatedLog
 from witness.core.clock import EARLIEST, MAX_GAP, TOLERANCE, ClockCheck
-from witness.core.refusals import ClockBehind, ClockWrong, CoreError
+from witness.core.refusals import ClockBehind, ClockWrong, CoreError, StaleOldSize
 from witness.core.witness import Witness
 
 YEAR = 365 * 86400
@@ -49,6 +49,24 @@ async def test_a_standstill_that_the_other_clock_counts_is_no_jump(tmp_path: Pat
         running.witness.clock = ClockCheck(elapsed=boot)
         assert isinstance(await ask(running.witness, log, 0), bytes)
         clock.now, boot.now = START + YEAR, 50.0 + YEAR
+        assert isinstance(await ask(running.witness, log, 3), bytes)
+
+
+async def test_a_refused_request_while_the_clock_is_wrong_leaves_no_trace(tmp_path: Path) -> None:
+    """At a start nothing shows that the clock is months ahead; what was not signed then must not count."""
+    log = SimulatedLog("clock.example", size=3)
+    layout = make_state(tmp_path)
+    trust(layout, log)
+    clock = Clock()
+    async with core(layout, clock=clock) as running:
+        assert isinstance(await ask(running.witness, log, 0), bytes)
+    async with core(layout, clock=clock) as running:
+        running.witness.clock = ClockCheck(elapsed=Clock(50.0))
+        clock.now = START + YEAR // 2
+        assert isinstance(await ask(running.witness, log, 2), StaleOldSize)
+        assert running.witness.last_issued == START
+        clock.now = START + 10
+        assert running.witness.unready() == ()
         assert isinstance(await ask(running.witness, log, 3), bytes)
 
 

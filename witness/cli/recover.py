@@ -19,6 +19,7 @@ from witness.cli.logs import json_option
 from witness.cli.output import when
 from witness.cli.state import existing, pass_layout
 from witness.core.continuity import recover as way
+from witness.core.continuity.memory import MADE_ANEW
 from witness.core.continuity.recover import Behind, CannotRecover, Plan, Standstill
 from witness.core.keystore import keyring
 from witness.core.layout import StateLayout
@@ -127,6 +128,8 @@ def _new_database(layout: StateLayout, now: int) -> None:
             f"{layout.database} is there", "only a lost database is replaced, never one that stands"
         )
     schema.create(layout.database, name=ring.name, identity=ring.identity, now=now)
+    with Desk(layout.database) as desk:
+        desk.set_fact(MADE_ANEW, str(now))
     say_warning(
         "the new database knows no log: add or import the logs again, start, and recover what is behind"
     )
@@ -228,7 +231,14 @@ def _explain(plan: Plan) -> None:
             else "witness recover --file BODY (it is not polled)"
         )  # fmt: skip
         click.echo(f"log    {each.origin}: {have} here, to be brought to size {each.size} at least: {how}")
-    if plan.for_good:
+    if plan.for_good and plan.forgotten:
+        click.echo(
+            "way    bring back the high-water record: it and the database are lost, and nothing else says"
+        )
+        click.echo(
+            "       how far to bring which log; else none: witness recover --retire, then a new witness"
+        )
+    elif plan.for_good:
         click.echo("way    none for this identity: witness recover --retire, then a new one")
     elif plan.behind:
         click.echo("way    bring every log forward, or give it up for good (--give-up ORIGIN)")

@@ -21,7 +21,7 @@ class Ground:
         now: the clock, POSIX seconds.
 
     Attributes:
-        last_issued: the largest timestamp known to be issued, POSIX seconds; 0 for none.
+        last_issued: the largest timestamp of a cosignature that is durable, POSIX seconds; 0 for none.
         clock: bounds of a clock that can be right; set by `witness.core.continuity`.
         halted: why nothing is signed, where an alarm stands; set by `witness.core.continuity`.
         failing: why the last commit failed, until one succeeds.
@@ -31,6 +31,7 @@ class Ground:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self.last_issued = 0
+        self._taken = 0  # the largest that something under way is signed with, or was
         self.clock: ClockCheck | None = None
         self.halted: CoreError | None = None
         self.failing: str | None = None
@@ -43,16 +44,28 @@ class Ground:
         self.broken.set()
 
     def timestamp(self) -> int:
-        """The time for cosignatures, never behind one already issued; from now on it is issued.
+        """The time for cosignatures, never behind one already issued or under way.
 
         Raises:
             CoreError: nothing may be signed now.
         """
         now = self._must_stand()
         if self.clock is not None:
-            self.clock.check(now, self.last_issued)
-        self.last_issued = now
+            self.clock.check(now, self._known)
+        self._taken = now
         return now
+
+    def idle(self) -> None:
+        """Nothing is under way: what was signed is durable, and a time at which nothing was is forgotten.
+
+        Otherwise a request that is refused, in a moment in which the clock is a year ahead, would stop
+        signing for that year.
+        """
+        self._taken = 0
+
+    @property
+    def _known(self) -> int:
+        return max(self.last_issued, self._taken)
 
     def check(self) -> None:
         """For what is signed without a timestamp and without a commit: may anything be signed now?
@@ -90,6 +103,6 @@ class Ground:
         if self.halted is not None:
             raise self.halted.with_traceback(None)  # it is raised again and again, and must not grow
         now = int(self._now())
-        if now < self.last_issued:
-            raise ClockBehind(now, self.last_issued)
+        if now < self._known:
+            raise ClockBehind(now, self._known)
         return now

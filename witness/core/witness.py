@@ -332,6 +332,7 @@ class Witness:
             elif result is True:
                 # Durable. Only now does memory move, and only now is the signature let go.
                 self.book.moved(request.log, request.move.after.head)
+                self.last_issued = max(self.last_issued, request.move.after.head.timestamp)
                 stopped = self.halted or request.log.stopped
                 if stopped is not None:  # the alarm came while it was signed and stored
                     self._finish(request, self._count(stopped))
@@ -376,6 +377,7 @@ class Witness:
             self._desk.leave()
         request.respond(answer)
         if self.pending == 0:
+            self._ground.idle()
             self._idle.set()
 
     def _count(self, error: CoreError) -> CoreError:
@@ -403,6 +405,7 @@ class Witness:
         finally:
             self.pending -= 1
             if self.pending == 0:
+                self._ground.idle()
                 self._idle.set()
             self._schedule()  # the desk may have room again
 
@@ -423,4 +426,6 @@ class Witness:
             return 0
         if failing:
             self._ground.failing = None
+        # A head that was brought forward has the time of a signature that this state did not know of.
+        self.last_issued = max(self.last_issued, *(head.timestamp for _, head in records if head), 0)
         return self.book.apply(records)

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
 from witness.core.continuity import compare
+from witness.core.continuity.compare import Survey
 from witness.core.continuity.counting import Counting
 from witness.core.continuity.halting import Halting
 from witness.core.continuity.highwater import Marks, RecordInvalid
+from witness.core.continuity.memory import MADE_ANEW
 from witness.core.continuity.records import RECORD, Records
 from witness.core.store import audit
 from witness.core.store.alarms import Kind
 from witness.core.store.desk import Desk
 from witness.core.witness import Witness
+
+_ABOUT_RECORD: Final = frozenset({Kind.RECORD_LOST, Kind.RECORD_INVALID})
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The high-water record as it was read: what it says, if it is ours, and what is wrong with it."""
+
+    marks: Marks | None
+    kind: Kind = Kind.RECORD_LOST
+    fault: str = ""
 
 
 class Comparison:
@@ -49,61 +64,78 @@ class Comparison:
         made = records.desk.fact("restored")
         if made is not None and Kind.RESTORED not in accepted:
             await halting.plain(Kind.RESTORED, "a backup", f"made at {made}")
-        if not await self._take_record(accepted):
+        if records.water.empty and await self._is_first():
+            marks = await records.do(records.begin_anew, witness, None)
+            reading, survey = Reading(marks), Survey()
+        else:
+            reading = await self._read_record()
+            survey = await self._compare_marks(reading.marks, accepted)
+        if reading.fault and (not accepted & _ABOUT_RECORD or survey.behind):
+            records.marks = None
+            await halting.plain(reading.kind, str(records.water.path), reading.fault)
             return False
-        marks = records.marks
-        assert marks is not None
-        witness.last_issued = max(witness.last_issued, marks.issued)
-        # Before any alarm: each is an entry of the record, and would be noted as its head.
-        audit_fault = await self._audit_fault(marks, accepted)
-        given_up = halting.given_up
-        survey = compare.survey(witness.book, marks, int(self._now()))
-        behind = [each for each in survey.behind if each.origin not in given_up]
-        if behind:
-            await halting.alarm_of_many(behind)
-        halting.rekeyed.update(survey.rekeyed)
-        if audit_fault:
-            await halting.plain(Kind.AUDIT_BEHIND, compare.HIGH_WATER, audit_fault)
+        if reading.fault or reading.marks is None:
+            marks, survey = await records.do(records.begin_anew, witness, reading.marks), Survey()
+        else:
+            marks = records.marks = reading.marks
+            if records.desk.fact(RECORD) is None:
+                await records.do(records.desk.set_fact, RECORD, marks.record)
         await self._counting.compare(counter)
         await halting.judge_rekeyed()
+        await records.do(records.append_ended, halting.ended)
         if halting.whole:
             return False
         # Kept only while it is compared: 100,000 marks are some tens of megabytes.
         marks.heads = {}
         await records.do(records.append_heads, witness, survey.ahead)
+        await records.do(records.desk.drop_fact, MADE_ANEW)
         return True
 
-    async def _take_record(self, accepted: frozenset[Kind]) -> bool:
-        """Reads the record, or begins it; False where it is not what it must be, and that is an alarm."""
-        records = self._records
-        known = records.desk.fact(RECORD)
-        anew = bool(accepted & {Kind.RECORD_LOST, Kind.RECORD_INVALID})
-        if anew or (records.water.empty and known is None):
-            await records.do(records.begin_anew, self._witness)
-            return True
-        kind, fault = Kind.RECORD_LOST, "the record is gone"
-        if not records.water.empty:
-            try:
-                marks = await records.do(records.water.read, records.water_key)
-            except RecordInvalid as error:
-                kind, fault = Kind.RECORD_INVALID, error.reason
-            else:
-                fault = self._wrong_record(marks, known)
-                if not fault:
-                    records.marks = marks
-                    if known is None:
-                        await records.do(records.desk.set_fact, RECORD, marks.record)
-                    return True
-        records.marks = None
-        await self._halting.plain(kind, str(records.water.path), fault)
-        return False
+    async def _is_first(self) -> bool:
+        """Whether no record was ever begun for this state, nor for the one that it was made in place of."""
+        desk = self._records.desk
+        return desk.fact(RECORD) is None and desk.fact(MADE_ANEW) is None
 
-    def _wrong_record(self, marks: Marks, known: str | None) -> str:
-        if marks.identity != self._records.identity.identity:
-            return "the record is another identity's"
+    async def _read_record(self) -> Reading:
+        """Reads the record.
+
+        One of ours that this database does not go with is one that it is older than, or one that is older
+        than it. Either way, what it says we have signed, we have signed.
+        """
+        records = self._records
+        if records.water.empty:
+            return Reading(None, Kind.RECORD_LOST, "the record is gone")
+        try:
+            marks = await records.do(records.water.read, records.water_key)
+        except RecordInvalid as error:
+            return Reading(None, Kind.RECORD_INVALID, error.reason)
+        if marks.identity != records.identity.identity:
+            return Reading(None, Kind.RECORD_LOST, "the record is another identity's")
+        known = records.desk.fact(RECORD)
         if known is not None and marks.record != known:
-            return f"the database goes with record {known}, and this is {marks.record}"
-        return ""
+            fault = f"the database goes with record {known}, and this is {marks.record}"
+            return Reading(marks, Kind.RECORD_LOST, fault)
+        return Reading(marks)
+
+    async def _compare_marks(self, marks: Marks | None, accepted: frozenset[Kind]) -> Survey:
+        """Holds the state against what a record says, and raises the alarms."""
+        witness, halting = self._witness, self._halting
+        if marks is None:
+            return Survey()
+        witness.last_issued = max(witness.last_issued, marks.issued)
+        # Before any alarm: each is an entry of the record, and would be noted as its head.
+        audit_fault = await self._audit_fault(marks, accepted)
+        for origin in set(marks.ended) - halting.ended:
+            kind = Kind.ABANDONED if origin else Kind.RETIRED
+            await halting.plain(kind, compare.HIGH_WATER, "an operator said so", origin)
+        survey = compare.survey(witness.book, marks, int(self._now()))
+        survey.behind = [each for each in survey.behind if each.origin not in halting.given_up]
+        if survey.behind:
+            await halting.alarm_of_many(survey.behind)
+        halting.rekeyed.update(survey.rekeyed)
+        if audit_fault:
+            await halting.plain(Kind.AUDIT_BEHIND, compare.HIGH_WATER, audit_fault)
+        return survey
 
     async def _audit_fault(self, marks: Marks, accepted: frozenset[Kind]) -> str:
         """What is wrong with the record of events, by the high-water record; empty where nothing is."""

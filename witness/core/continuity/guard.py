@@ -282,6 +282,8 @@ class Guard:
             self._next_try = 0.0
         await halting.judge_rekeyed()
         await self._accept_clock()
+        if records.writable:
+            await records.do(records.append_ended, halting.ended)
         if await records.do(audit.waiting, records.desk):
             await self._tell()
 

@@ -66,6 +66,12 @@ class Halting:
         """The logs that were given up for good."""
         return {each.origin for each in self.standing if each.kind is Kind.ABANDONED}
 
+    @property
+    def ended(self) -> set[str]:
+        """What an operator ended for good: the logs given up, and the empty origin for the whole identity."""
+        retired = {"" for each in self.standing if each.kind is Kind.RETIRED}
+        return self.given_up | retired
+
     # --- raising --------------------------------------------------------------------------------------------
 
     async def alarm(self, found: Alarm) -> None:

@@ -63,6 +63,7 @@ class Marks:
         audit: number and hash of the last entry of the audit record; (0, "") for none.
         counter: what the hardware counter was to show, 0 where there is none.
         retired: vkeys that must never sign again.
+        ended: what an operator ended for good: origins given up, and the empty one for the whole identity.
     """
 
     record: str = ""
@@ -73,6 +74,7 @@ class Marks:
     audit: tuple[int, str] = (0, "")
     counter: int = 0
     retired: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
 
     def take(self, line: dict[str, Any]) -> None:
         """Applies one line's JSON."""
@@ -89,6 +91,8 @@ class Marks:
             self.audit = (number, digest)
         if "retired" in line:
             self.retired = tuple(line["retired"])
+        if "ended" in line:
+            self.ended = tuple(line["ended"])
 
 
 class HighWater:
@@ -184,6 +188,7 @@ class HighWater:
             "audit": list(marks.audit),
             "counter": marks.counter,
             "retired": list(marks.retired),
+            "ended": list(marks.ended),
             "heads": _rows(marks.heads.values()),
         }
         slot = 1 - self._current

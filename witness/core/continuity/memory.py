@@ -13,6 +13,9 @@ _AT_ONCE: Final = 200
 KEYS: Final = "log-keys:"
 """The fact, with the log's origin after it, that names the keys an operator last gave the log."""
 
+MADE_ANEW: Final = "made-anew"
+"""The fact that says that this database was made in place of a lost one, until it holds what was signed."""
+
 
 def remember_heads(desk: Desk, log_ids: Sequence[int], most: int) -> None:
     """Remembers the present heads of some logs, and forgets the oldest beyond `most` a log."""

@@ -6,7 +6,7 @@ All of it on one thread of its own, in the order asked, so that nothing here is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -94,9 +94,16 @@ class Records:
 
     # --- on the guard's thread ------------------------------------------------------------------------------
 
-    def begin_anew(self, witness: Witness) -> None:
-        """Writes a new high-water record of what the state is now."""
+    def begin_anew(self, witness: Witness, before: Marks | None) -> Marks:
+        """Writes a new high-water record of what the state is now.
+
+        Args:
+            witness: the state, which holds all that `before` does.
+            before: what an earlier record says, where there is one: what ended for good stays so.
+        """
         marks = fresh(self.identity.identity, int(self._now()))
+        if before is not None:
+            marks.retired, marks.ended, marks.counter = before.retired, before.ended, before.counter
         marks.heads = _all_marks(witness)
         marks.issued = witness.last_issued
         marks.audit = audit.head(self.desk)
@@ -104,6 +111,7 @@ class Records:
         # Only now: a record without its name in the database is taken up, a name without record is an alarm.
         self.desk.set_fact(RECORD, marks.record)
         self.marks = marks
+        return marks
 
     def append_heads(self, witness: Witness, origins: list[str]) -> None:
         """Writes the durable heads of some logs into the high-water record."""
@@ -118,6 +126,14 @@ class Records:
         found = compare.marks_of(witness.book, origins)
         if found:
             self.water.append(self.water_key, found, issued=witness.last_issued, written=now)
+
+    def append_ended(self, ended: Iterable[str]) -> None:
+        """Writes what an operator ended for good, so that no older database brings it back."""
+        assert self.marks is not None
+        together = tuple(sorted({*self.marks.ended, *ended}))
+        if together != self.marks.ended:
+            self.marks.ended = together
+            self.water.append(self.water_key, ended=list(together))
 
     def append_counter(self, value: int) -> None:
         """Writes the value that the hardware counter is to have."""

@@ -21,7 +21,7 @@ from typing import Final
 from witness.core.clock import ACCEPTED as ACCEPTED_CLOCK
 from witness.core.clock import EARLIEST, MAX_GAP
 from witness.core.continuity.counter import ACCEPTED, SEEN
-from witness.core.continuity.memory import sanction_keys
+from witness.core.continuity.memory import MADE_ANEW, sanction_keys
 from witness.core.refusals import Refusal
 from witness.core.store import alarms
 from witness.core.store.alarms import FOR_GOOD, Alarm, Kind
@@ -75,11 +75,14 @@ class Plan:
 
     alarms: tuple[Alarm, ...]
     behind: tuple[Behind, ...]
+    forgotten: bool = False
+    """The database was made in place of a lost one, so that without the record nothing says how far to go."""
 
     @property
     def for_good(self) -> tuple[Alarm, ...]:
         """Alarms that stop the whole witness and that nothing settles."""
-        return tuple(each for each in self.alarms if each.kind in FOR_GOOD and each.kind != Kind.ABANDONED)
+        final = FOR_GOOD - {Kind.ABANDONED} | (BLIND if self.forgotten else frozenset())
+        return tuple(each for each in self.alarms if each.kind in final)
 
 
 def plan(desk: Desk) -> Plan:
@@ -100,7 +103,7 @@ def plan(desk: Desk) -> Plan:
                 behind[record.origin] = Behind(
                     record, record.origin, head, head.size, None, head.timestamp, "nowhere: it is not known"
                 )
-    return Plan(standing, tuple(behind.values()))
+    return Plan(standing, tuple(behind.values()), desk.fact(MADE_ANEW) is not None)
 
 
 def bring_forward(desk: Desk, behind: Behind, submissions: Sequence[AddCheckpoint], now: int) -> Head:

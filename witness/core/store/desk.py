@@ -84,6 +84,12 @@ class Desk:
                 (name, value),
             )
 
+    def drop_fact(self, name: str) -> None:
+        """Takes one away; nothing where there is none."""
+        if self.fact(name) is not None:
+            with self.transaction() as connection:
+                connection.execute("DELETE FROM facts WHERE name = ?", (name,))
+
     def changed(self) -> bool:
         """Whether anybody else has written since the last call; True at the first."""
         with self._lock:
