@@ -37,7 +37,8 @@ async def until_silent(
     Args:
         ask: one question. It is not asked again while it waits for its answer.
         limit: seconds, of which only those count that we saw pass.
-        tick: seconds between two looks at the time; after an answer the next question waits for as long.
+        tick: seconds between two looks at the time; after an answer the next question waits for a sixth of
+            `limit`, since a witness that has nothing to do shall do nothing.
         now: seconds, never set back.
         sleep: waits for seconds.
     """
@@ -47,14 +48,14 @@ async def until_silent(
         while silence < limit:
             if asking is None:
                 asking = asyncio.ensure_future(ask())
-            # Awaited for a whole tick also where the answer is there at once: that is the pause between two.
             await sleep(tick)
             moment = now()
             silence, seen = silence + min(moment - seen, 2 * tick), moment
             if asking.done():
-                if _answered(asking):
-                    silence = 0.0
-                asking = None
+                answered, asking = _answered(asking), None
+                if answered:
+                    await sleep(limit / 6)
+                    silence, seen = 0.0, now()
     finally:
         if asking is not None:
             asking.cancel()
