@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.command import witness
+from tests.core.continuity.test_audit import CHANGES, tamper
 from tests.core.processes import CoreProcess, SocketClient, poll, short_folder
 from tests.core.state import ATTESTATION_SEED, IDENTITY, NAME, make_state, trust
 from tests.drills.test_rollback import database, grow, put_back, running, status
@@ -138,6 +140,33 @@ def test_a_record_written_anew_with_its_own_key_is_found(layout: StateLayout, tm
     code, said = verify(layout, head)
     assert code == 1
     assert "entry 2 is not the one" in said
+
+
+@pytest.fixture(scope="module")
+def of_three_lives() -> Iterator[StateLayout]:
+    with short_folder() as folder:
+        made = make_state(folder / "s")
+        made.config.write_text(f"name: {NAME}\n")
+        for _ in range(3):
+            with running(made) as core:
+                assert core.stop() == 0
+        yield made
+
+
+@pytest.mark.parametrize("change", ["none", *CHANGES])
+def test_the_command_finds_every_kind_of_change(
+    of_three_lives: StateLayout, tmp_path: Path, change: str
+) -> None:
+    """With what stands beside the table: the key file, and the high-water record with its head."""
+    shutil.copytree(
+        of_three_lives.root, tmp_path / "s", ignore=lambda _, names: [n for n in names if n.endswith(".sock")]
+    )
+    layout = StateLayout(tmp_path / "s")
+    if change != "none":
+        with Desk(layout.database) as desk:
+            tamper(desk, change)
+    code, said = verify(layout)
+    assert code == (0 if change == "none" else 1), said
 
 
 def test_only_a_head_of_this_witness_is_compared(layout: StateLayout, tmp_path: Path) -> None:

@@ -125,11 +125,18 @@ def head(desk: Desk) -> tuple[int, str]:
     return (int(row[0]), hashlib.sha256(row[1]).hexdigest()) if row else (0, _START)
 
 
-def entries(desk: Desk, after: int = 0, most: int = -1) -> Iterator[Entry]:
-    """The entries after a number, in order; at most `most` of them, or all."""
-    for row in desk.connection.execute(
-        "SELECT number, record, mac FROM audit WHERE number > ? ORDER BY number LIMIT ?", (after, most)
-    ):
+def entries(desk: Desk, after: int | None = None, most: int = -1) -> Iterator[Entry]:
+    """The entries after a number, in order; at most `most` of them, or all.
+
+    Without a number they are all that stand in the table, be their numbers what they may: `verify` wants to
+    see also what somebody put before the first.
+    """
+    columns = "SELECT number, record, mac FROM audit"
+    if after is None:
+        found = desk.connection.execute(f"{columns} ORDER BY number LIMIT ?", (most,))
+    else:
+        found = desk.connection.execute(f"{columns} WHERE number > ? ORDER BY number LIMIT ?", (after, most))
+    for row in found:
         yield Entry(*row)
 
 
