@@ -11,8 +11,8 @@ import pytest
 
 from tests.cli.daemon import Daemon, call, daemon, eventually
 from tests.cli.daemon import facts as of
-from tests.core.processes import short_folder
-from tests.lockdown.world import facts, needs_root
+from tests.core.processes import CoreProcess, short_folder
+from tests.lockdown.world import OTHER, as_user, facts, needs_root, works
 from tests.simulated_log import SimulatedLog
 from witness.core.layout import StateLayout
 from witness.core.lockdown.steps import Step
@@ -162,3 +162,43 @@ def test_a_fault_in_its_section_is_told(line: str) -> None:
         refused = call("--state", state, "run")
         assert refused.returncode != 0
         assert f"lockdown.{line.split(':', maxsplit=1)[0]}" in refused.stderr, json.dumps(refused.stderr)
+
+
+@needs_root
+def test_two_witnesses_of_one_machine_share_no_user_or_are_told() -> None:
+    with short_folder() as one, short_folder() as two:
+        first, second = made(one), made(two)
+        with daemon(first) as a, daemon(second) as b:
+            assert not set(uids(a).values()) & set(uids(b).values())
+            assert "another witness" not in b.err.read_text()
+            users = uids(a)
+            assert b.stop() == 0
+        with (second / "witness.yaml").open("a") as file:
+            file.write(f'lockdown:\n  core_user: "{users["core"]}"\n')
+        with daemon(first) as a, daemon(second) as b:
+            pid = a.children()["core"]
+            assert f"warning: process {pid} of another witness is user {users['core']}" in b.err.read_text()
+
+
+@needs_root
+def test_a_users_witness_that_root_ran_once_is_still_the_users() -> None:
+    log = SimulatedLog("daemon.example/log", size=4)
+    with short_folder() as folder:
+        state = made(folder)
+        layout = StateLayout(state)
+        assert call("--state", state, "logs", "add", str(log.vkeys[0])).returncode == 0
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, OTHER, OTHER)
+        state.chmod(0o700)
+        for turn in range(2):
+            with daemon(state) as running:  # root
+                assert uids(running)["core"] == OTHER
+                old = 0 if turn == 0 else log.size
+                assert running.request("POST", "/add-checkpoint", log.add_checkpoint(old))[0] == 200
+                assert running.stop() == 0
+            foreign = {path.name for path in state.rglob("*") if path.lstat().st_uid != OTHER}
+            assert foreign <= {"core.stderr"}, "which is the test's own"
+            with CoreProcess(layout, prefix=as_user(OTHER)) as core:
+                works(core, log, log.size)
+                assert core.stop() == 0
+                assert "Permission" not in core.said()

@@ -20,7 +20,7 @@ def test_the_databases_owner_is_the_core() -> None:
     with short_folder() as folder:
         layout = make_state(folder)
         os.chown(layout.database, 50007, 50008)
-        assert users.core_account(None, layout) == Account("user 50007", 50007, 50008)
+        assert users.core_account(None, layout, "x") == Account("user 50007", 50007, 50008)
 
 
 @needs_root
@@ -31,10 +31,18 @@ def test_without_an_owner_or_an_account_a_spare_number_is_taken(monkeypatch: pyt
     with short_folder() as folder:
         layout = make_state(folder)
         monkeypatch.setattr(pwd, "getpwnam", unknown)
-        core = users.core_account(None, layout)
-        front = users.front_account(None, core)
-        assert {core.uid, front.uid} <= set(users.SPARE_IDS)
+        core = users.core_account(None, layout, "one")
+        front = users.front_account(None, core, "one")
+        ids = users.OWN_IDS if users._mapped(users.OWN_IDS[-1]) else users.SPARE_IDS
+        assert {core.uid, front.uid} <= set(ids)
         assert core.uid != front.uid
+        assert users.core_account(None, layout, "one") == core, "the same at every start"
+        if ids is users.OWN_IDS:  # no two witnesses on a machine share anything
+            others = {users.core_account(None, layout, f"witness {number}").uid for number in range(200)}
+            fronts = {users.front_account(None, core, f"witness {number}").uid for number in range(200)}
+            assert len(others | fronts | {core.uid, front.uid}) == 402
+        # An older state, whose core has another's number: the front never has the same.
+        assert users.front_account(None, front, "one").uid == core.uid
         # A spare number that somebody has after all is not spare.
         known = pwd.getpwuid
 
@@ -42,7 +50,15 @@ def test_without_an_owner_or_an_account_a_spare_number_is_taken(monkeypatch: pyt
             return known(0) if uid == core.uid else known(uid)
 
         monkeypatch.setattr(pwd, "getpwuid", taken)
-        assert users.core_account(None, layout).uid != core.uid
+        assert users.core_account(None, layout, "one").uid != core.uid
+
+
+def test_a_small_container_has_other_spare_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(users, "_mapped", lambda uid: uid < 65536)
+    for identity in ("one", "two", "three"):
+        core, front = users._spare(identity)
+        assert {core.uid, front.uid} <= set(users.SPARE_IDS)
+        assert front.uid == core.uid + 1
 
 
 def test_names_and_numbers() -> None:

@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass, field
 
 from witness.cli.config import LockdownConfig
-from witness.cli.errors import Failure
+from witness.cli.errors import Failure, say_warning
+from witness.core.keystore import keyring
 from witness.core.layout import StateLayout
 from witness.core.lockdown import kernel, steps, users
 from witness.core.lockdown.kernel import NotHere
@@ -32,8 +33,9 @@ def lockdowns(layout: StateLayout, config: LockdownConfig) -> Lockdowns:
     if os.geteuid() != 0 or Step.OWN_USER in off:
         return Lockdowns(LockdownSettings(off, require), LockdownSettings(off, require))
     try:
-        core = users.core_account(config.core_user, layout)
-        front = users.front_account(config.front_user, core)
+        identity = keyring.read(layout).identity
+        core = users.core_account(config.core_user, layout, identity)
+        front = users.front_account(config.front_user, core, identity)
     except users.UnknownAccount as error:
         raise Failure(str(error), error.hint) from error
     if core.uid == front.uid:
@@ -41,6 +43,12 @@ def lockdowns(layout: StateLayout, config: LockdownConfig) -> Lockdowns:
             f"core and front would both be {core.name}, and the front could read the keys",
             "give lockdown.front_user another user than the state folder belongs to",
         )
+    for account, module in ((core, "witness.core"), (front, "witness.cli.front_process")):
+        for pid in users.others_of(account, f"-m\0{module}\0".encode()):
+            say_warning(
+                f"process {pid} of another witness is {account.name} as well: they could reach each other;"
+                " give this one users of its own, lockdown.core_user and lockdown.front_user in witness.yaml"
+            )
     return Lockdowns(LockdownSettings(off, require, core), LockdownSettings(off, require, front))
 
 

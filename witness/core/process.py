@@ -34,6 +34,7 @@ from witness.core.keystore.unlocking import UnlockPipe
 from witness.core.layout import StateLayout
 from witness.core.lockdown.sequence import CoreLockdown
 from witness.core.lockdown.steps import RequirementUnmet
+from witness.core.ownership import leave_to_folder
 from witness.core.request import Limits
 from witness.core.server import CoreServer, bind
 from witness.core.settings import CoreSettings
@@ -74,8 +75,9 @@ def folder_lock(path: Path) -> Iterator[None]:
     Raises:
         AlreadyRunning: another process holds it.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
+        leave_to_folder(descriptor, path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -228,6 +230,7 @@ def _keys(settings: CoreSettings, layout: StateLayout) -> Iterator[Keychain]:
         layout,
         passphrase=read_passphrase(settings),
         wait=settings.wait_for_unlock,
+        account=settings.lockdown.account,
         deadlines=Deadlines(open=settings.key_open_deadline, sign=settings.key_deadline),
     )
     try:

@@ -71,7 +71,7 @@ class StatusReporter:
             refusals=dict(core.refusals),
             stages={name: round(value, 6) for name, value in dataclasses.asdict(core.stages).items()},
             selftests=self._selftests,
-            lockdown=self._lockdown,
+            lockdown=(*self._lockdown, *self._keystore.drivers()),
             alarms=self._alarms(),
             audit=f"{number} {digest}" if number else "",
             restarts=self._restarts,

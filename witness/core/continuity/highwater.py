@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from witness.core.continuity.secret import MacKey
+from witness.core.ownership import leave_to_folder
 from witness.core.store.base import StoreError
 
 FORMAT: Final = "tlog-witness high-water v1"
@@ -115,6 +116,7 @@ class HighWater:
         try:
             for file in slots(path):
                 self._files.append(os.open(file, flags, 0o600))
+                leave_to_folder(self._files[-1], file)
             try:
                 fcntl.flock(self._files[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:

@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
+from witness.core.ownership import leave_to_folder
+
 HIGH_WATER: Final = "tlog-witness/v1/mac/high-water"
 AUDIT: Final = "tlog-witness/v1/mac/audit"
 KEY_SIZE: Final = 32
@@ -80,5 +82,6 @@ def _from_file(path: Path) -> bytes:
     with os.fdopen(descriptor, "w", encoding="ascii") as out:
         out.write(key.hex() + "\n")
         out.flush()
+        leave_to_folder(out.fileno(), path)
         os.fsync(out.fileno())
     return key

@@ -223,12 +223,12 @@ def backend(name: str) -> Backend:
     return BACKENDS[name]
 
 
-def open_device(name: str, settings: Settings, secret: str | None) -> Device:
-    """Opens a device; its library is imported only now.
+def opener(name: str, settings: Settings) -> Opener:
+    """What opens a device; its library is imported only now, and nothing else later.
 
     Raises:
         BackendMissing: the library is not installed.
-        KeystoreError: the device cannot be opened.
+        KeyInvalid: there is no such backend, or no such setting.
     """
     kind = backend(name)
     unknown = sorted(set(settings) - set(kind.settings))
@@ -245,5 +245,5 @@ def open_device(name: str, settings: Settings, secret: str | None) -> Device:
             f"the backend {name} needs {kind.library}, which is not installed",
             f"pip install 'tlog-witness[{kind.extra}]'",
         ) from error
-    opener: Opener = module.open_device
-    return opener(settings, secret)
+    found: Opener = module.open_device
+    return found

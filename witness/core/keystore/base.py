@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Protocol, runtime_checkable
 
-from witness.core.wire import KeyInfo
+from witness.core.wire import KeyInfo, LockdownStep
 from witness.tlog.note import SignatureType, VerifierKey
 
 
@@ -186,4 +186,8 @@ class Keystore(Protocol):
 
     def warnings(self) -> tuple[str, ...]:
         """What the operator should know about how the keys are kept, one line each."""
+        ...
+
+    def drivers(self) -> tuple[LockdownStep, ...]:
+        """Which users drive the devices, where that was chosen: a step of the lock-down, as it were."""
         ...

@@ -81,6 +81,8 @@ class KeptDevice:
         self.busy = False
         self.seconds: dict[VerifierKey, float] = {}
         self.attempt = ""
+        self.driver = ""
+        """The user that drives it, where that was chosen; why nobody lesser does, after it."""
         self._asked = ""
         self._keys = [(key, place) for key, place in keys if key.purpose == WITNESS]
         self._attestation_keys = [(key, place) for key, place in keys if key.purpose == ATTESTATION]
@@ -210,6 +212,7 @@ class KeptDevice:
             "open", self._deadlines.open, backend=entry.backend, settings=dict(entry.settings), secret=secret
         )
         self.note = str(answer["note"])
+        self.driver = "; ".join([str(answer["driver"]), *map(str, answer["refusals"])])
         if entry.unique_id and answer["unique_id"] != entry.unique_id:
             raise KeyInvalid(
                 f"another device answers as {entry.name}: it calls itself {answer['unique_id'] or 'nothing'}",

@@ -7,13 +7,15 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final
 
 from witness.core.keystore.base import KeyAbsent, KeyHung
+from witness.core.keystore.host import settle
 from witness.core.keystore.talk import Closed, receive, send, to_error
+from witness.core.lockdown.steps import Account
 
 _HOST: Final = "witness.core.keystore.host"
 _GRACE: Final = 2.0
@@ -39,8 +41,17 @@ class HostClient:
         self._listener = threading.Thread(target=self._listen, name="device host", daemon=True)
 
     @classmethod
-    def spawn(cls) -> HostClient:
+    def spawn(
+        cls,
+        devices: Mapping[str, tuple[str, Mapping[str, str]]] | None = None,
+        account: Account | None = None,
+    ) -> HostClient:
         """Starts the process.
+
+        Args:
+            devices: the devices that it may ever open, by name, each with its backend and settings; None for
+                any. A core that is taken over could otherwise have it load a library of another's choosing.
+            account: whom its workers become, where we are root; None for no change.
 
         Raises:
             OSError: it cannot be started.
@@ -55,6 +66,7 @@ class HostClient:
             raise
         finally:
             theirs.close()
+        send(ours, settle(devices, account))
         return cls(ours, process)
 
     @property
@@ -111,8 +123,13 @@ class HostClient:
         if self._listener.is_alive():
             self._listener.join()
         self._connection.close()
-        with suppress(subprocess.TimeoutExpired):  # it ends by itself when the socket does
-            self._process.wait(_GRACE)
+        try:
+            self._process.wait(_GRACE)  # it ends by itself when the socket does
+        except subprocess.TimeoutExpired:
+            # It hangs. A core that has changed its user may not end it; the kernel does, at the core's end.
+            with suppress(PermissionError):
+                self._process.kill()
+                self._process.wait(_GRACE)
 
     def _listen(self) -> None:
         with suppress(Closed):

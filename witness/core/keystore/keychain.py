@@ -27,6 +27,7 @@ from witness.core.keystore.attestation import AttestationKey
 from witness.core.keystore.backend import BACKENDS
 from witness.core.keystore.base import KeyFileInvalid, KeyLocked, KeystoreError, Signer, WrongSecret
 from witness.core.keystore.devices import Deadlines, KeptDevice
+from witness.core.keystore.drivers import ROOT
 from witness.core.keystore.held import HeldSigner
 from witness.core.keystore.hostclient import HostClient
 from witness.core.keystore.keyring import ATTESTATION, SOFT, DeviceEntry, Ring
@@ -34,7 +35,8 @@ from witness.core.keystore.pool import PooledSigner
 from witness.core.keystore.rollback import DeviceCounter
 from witness.core.keystore.softkey import KeyFile, SoftKeystore, algorithm_of
 from witness.core.layout import StateLayout
-from witness.core.wire import KeyInfo
+from witness.core.lockdown.steps import DONE, UNAVAILABLE, Account
+from witness.core.wire import KeyInfo, LockdownStep
 from witness.tlog.note import VerifierKey
 
 _OWN_SECRET: Final = frozenset({"pkcs11"})
@@ -97,6 +99,7 @@ class Keychain:
         passphrase: str | None,
         wait: bool = False,
         deadlines: Deadlines | None = None,
+        account: Account | None = None,
     ) -> Keychain:
         """Reads what is registered and every secret, opens the key file, and starts the device host.
 
@@ -105,6 +108,7 @@ class Keychain:
             passphrase: the witness's own passphrase, if there is one.
             wait: start without a passphrase that opens the key file, and wait for `unlock`.
             deadlines: seconds that devices have.
+            account: whose user drives the devices, where we are root (`keystore.drivers`); None for ours.
 
         Raises:
             KeystoreError: nothing is registered, a secret cannot be read, or the key file does not open.
@@ -115,7 +119,7 @@ class Keychain:
         for device in ring.devices:  # read by all of them first: two may share a variable
             os.environ.pop(device.secret.get("env", ""), None)
         away = any(device.backend != SOFT and ring.keys_on(device.name) for device in ring.devices)
-        host = HostClient.spawn() if away else None
+        host = HostClient.spawn(_known(ring), account) if away else None
         try:
             return cls(
                 layout,
@@ -161,6 +165,15 @@ class Keychain:
             self._host.close()
         for device in self._devices.values():
             device.join()
+
+    def drivers(self) -> tuple[LockdownStep, ...]:
+        """Which users drive the devices, where that was chosen and they have been opened."""
+        known = {name: device.driver for name, device in self._devices.items() if device.driver}
+        if not known:
+            return ()
+        by_root = any(driver.startswith(str(ROOT)) for driver in known.values())
+        told = ", ".join(f"{name} by {driver}" for name, driver in known.items())
+        return (LockdownStep("devices", UNAVAILABLE if by_root else DONE, told),)
 
     @property
     def host_pid(self) -> int:
@@ -317,6 +330,10 @@ class Keychain:
     def _host_lost(self) -> None:
         if self._on_lost is not None and any(device.signs for device in self._devices.values()):
             self._on_lost()
+
+
+def _known(ring: Ring) -> dict[str, tuple[str, Mapping[str, str]]]:
+    return {each.name: (each.backend, each.settings) for each in ring.devices if each.backend != SOFT}
 
 
 def secret_of(device: DeviceEntry, passphrase: str | None) -> str | None:

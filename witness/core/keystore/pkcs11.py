@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import pkcs11
+import pkcs11._pkcs11  # by now, and not by the first use: a worker's user may not reach where it is
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 from pkcs11 import exceptions as faults
 

@@ -44,7 +44,7 @@ from witness.core.keystore.base import (
     WrongSecret,
 )
 from witness.core.keystore.derivation import DEV
-from witness.core.wire import KeyInfo
+from witness.core.wire import KeyInfo, LockdownStep
 from witness.tlog.note import MalformedVKey, VerifierKey, make_vkey, parse_vkey
 
 FORMAT = "tlog-witness softkey v1"
@@ -153,6 +153,10 @@ class SoftKeystore:
             KeyInfo(str(signer.vkey), algorithm_of(signer.vkey), "softkey", "ready", detail)
             for signer in self._signers
         )
+
+    def drivers(self) -> tuple[LockdownStep, ...]:
+        """None: there is no device."""
+        return ()
 
     def warnings(self) -> tuple[str, ...]:
         """That the file is not sealed, if so."""

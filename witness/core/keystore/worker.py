@@ -10,8 +10,9 @@ import socket
 import sys
 from typing import Any
 
+from witness.core.keystore import drivers
 from witness.core.keystore.authorise import parse_message
-from witness.core.keystore.backend import CountingDevice, Device, open_device
+from witness.core.keystore.backend import CountingDevice, Device, opener
 from witness.core.keystore.base import Algorithm, KeyAbsent, KeyInvalid, KeystoreError
 from witness.core.keystore.talk import Closed, error_fields, from_b64, receive, send, tie_to_parent, to_b64
 from witness.tlog.note import parse_vkey
@@ -39,7 +40,12 @@ class Worker:
         op = request["op"]
         if op == "open":
             self.close()
-            self._device = open_device(request["backend"], request["settings"], request["secret"])
+            settings = request["settings"]
+            open_device = opener(request["backend"], settings)
+            if request["driver"] is not None:  # after all imports: the user may not read where they are
+                drivers.become(drivers.Driver.of(request["driver"]))
+                tie_to_parent()  # which another user undoes
+            self._device = open_device(settings, request["secret"])
             return {"unique_id": self._device.unique_id, "note": self._device.note}
         device = self._device
         if device is None:

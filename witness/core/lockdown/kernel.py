@@ -9,6 +9,7 @@ import ctypes
 import errno
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,9 @@ _PR_SET_MDWE: Final = 65
 _MDWE_REFUSE_EXEC_GAIN: Final = 1
 _CAPABILITY_VERSION_3: Final = 0x20080522
 CAP_DAC_OVERRIDE: Final = 1
+CAP_KILL: Final = 5
+CAP_SETGID: Final = 6
+CAP_SETUID: Final = 7
 
 
 class NotHere(Exception):
@@ -123,9 +127,11 @@ def refuse_new_code() -> None:
         raise
 
 
-def bound_capabilities() -> None:
+def bound_capabilities(*, keep: Collection[int] = ()) -> None:
     """Empties the bounding set, out of which even a set-user-ID program gets nothing more; root's to do."""
     for capability in range(64):
+        if capability in keep:
+            continue
         try:
             present = _prctl(_PR_CAPBSET_READ, capability)
         except OSError:
@@ -137,20 +143,23 @@ def bound_capabilities() -> None:
                 return
 
 
-def drop_capabilities(*, keep: int | None = None) -> None:
-    """Gives up all capabilities but for one to `keep`.
+def drop_capabilities(*keep: int, inherited: bool = False) -> None:
+    """Gives up all capabilities but for those to `keep`.
+
+    Args:
+        keep: numbers of capabilities.
+        inherited: whether programs that root starts from here have these too.
 
     Raises:
         OSError: the kernel refuses.
     """
-    bound_capabilities()
+    bound_capabilities(keep=keep if inherited else ())
     try:
         _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     except OSError as error:
         if error.errno != errno.EINVAL:  # before Linux 4.3 there were none
             raise
-    kept = 0 if keep is None else 1 << keep
-    kept &= _permitted()
+    kept = sum(1 << capability for capability in set(keep)) & _permitted()
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     low, high = kept & 0xFFFFFFFF, kept >> 32
     # effective, permitted, inheritable; first for capabilities 0 to 31, then for the others

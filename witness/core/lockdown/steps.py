@@ -164,7 +164,7 @@ def give_up_privileges() -> str:
     kernel.set_no_new_privileges()
     # A process that stays root still has to reach files and sockets, whoever they belong to.
     root = os.geteuid() == 0
-    kernel.drop_capabilities(keep=kernel.CAP_DAC_OVERRIDE if root else None)
+    kernel.drop_capabilities(*((kernel.CAP_DAC_OVERRIDE,) if root else ()))
     return "no_new_privs, and no capabilities" + (" but CAP_DAC_OVERRIDE" if root else "")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pwd
 import stat
@@ -14,10 +15,15 @@ from witness.core.lockdown import kernel
 from witness.core.lockdown.kernel import NotHere
 from witness.core.lockdown.steps import Account
 
+OWN_IDS: Final = range(0x7800_0000, 0x7A00_0000)
+"""User and group IDs that nobody gives to anybody: above those of containers (systemd, to 1879048191) and of
+domains' users (sssd, to 2000200000), below those of foreign images (systemd, from 2147352576). Each witness
+has two of them by its identity, so that two witnesses on one machine have nothing in common. `nobody` would
+not do: other programs run as nobody."""
 SPARE_IDS: Final = range(65520, 65534)
-"""User and group IDs that no distribution and no systemd gives to anybody (Debian Policy 9.2.2 reserves 65000
-to 65533, of which systemd's dynamic users take those up to 65519), and that exist in small containers too.
-`nobody` would not do: other programs run as nobody."""
+"""The same where there are no such numbers, in small containers: Debian Policy 9.2.2 reserves 65000 to 65533,
+of which systemd's dynamic users take those up to 65519. There is room for seven witnesses; two of them may
+meet, and the second is told to name its users."""
 OVERFLOW_ID: Final = 65534
 """How the kernel shows a user that has no number in our user namespace."""
 
@@ -30,10 +36,10 @@ class UnknownAccount(Exception):
         self.hint = f"make one: useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
 
 
-def core_account(named: str | None, layout: StateLayout) -> Account:
+def core_account(named: str | None, layout: StateLayout, identity: str) -> Account:
     """Whom the core becomes: who was named, else whoever the database belongs to, else `witness`.
 
-    Where there is no such user it is a number of ours that nobody has.
+    Where there is no such user it is a number that nobody has, by the witness's identity.
 
     Raises:
         UnknownAccount: the one named does not exist.
@@ -43,10 +49,10 @@ def core_account(named: str | None, layout: StateLayout) -> Account:
     owner = layout.database.stat()
     if owner.st_uid != 0:
         return _of_uid(owner.st_uid, owner.st_gid)
-    return _known("witness") or _spare(())
+    return _known("witness") or _spare(identity)[0]
 
 
-def front_account(named: str | None, core: Account) -> Account:
+def front_account(named: str | None, core: Account, identity: str) -> Account:
     """Whom the front becomes: who was named, else `witness-front`, else a number that nobody has.
 
     Raises:
@@ -54,7 +60,7 @@ def front_account(named: str | None, core: Account) -> Account:
     """
     if named is not None:
         return account(named)
-    return _known("witness-front") or _spare((core.uid,))
+    return _known("witness-front") or next(each for each in _spare(identity)[::-1] if each.uid != core.uid)
 
 
 def account(name: str) -> Account:
@@ -87,15 +93,48 @@ def _of_uid(uid: int, gid: int) -> Account:
     return Account(entry.pw_name, uid, entry.pw_gid)
 
 
-def _spare(taken: Sequence[int]) -> Account:
-    for uid in SPARE_IDS:
-        if uid in taken:
-            continue
-        try:
-            pwd.getpwuid(uid)
-        except KeyError:
-            return Account(f"user {uid}", uid, uid)
+def _spare(identity: str) -> tuple[Account, Account]:
+    """The two numbers of a witness: of those that exist here and nobody has, the same at every start."""
+    chance = int.from_bytes(hashlib.sha256(f"users of {identity}".encode()).digest()[:8])
+    for ids in (OWN_IDS, SPARE_IDS):
+        pairs = len(ids) // 2
+        for turn in range(min(pairs, len(SPARE_IDS) // 2)):
+            first = ids[2 * ((chance + turn) % pairs)]
+            if _mapped(first + 1) and not any(_known_id(uid) for uid in (first, first + 1)):
+                core, front = (Account(f"user {uid}", uid, uid) for uid in (first, first + 1))
+                return core, front
     raise UnknownAccount("witness")
+
+
+def _known_id(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
+def _mapped(uid: int) -> bool:
+    """Whether a number exists here: a container's user namespace has as many as it was given."""
+    for line in Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines():
+        first, _, count = map(int, line.split())
+        if first <= uid < first + count:
+            return True
+    return False
+
+
+def others_of(account: Account, what: bytes) -> tuple[int, ...]:
+    """Processes of a user whose command line has this in it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if process.stat().st_uid in {0, account.uid} and what in (process / "cmdline").read_bytes():
+                status = (process / "status").read_text(encoding="utf-8", errors="replace")
+                if f"\nUid:\t{account.uid}\t" in status:
+                    found.append(int(process.name))
+        except OSError:
+            continue
+    return tuple(found)
 
 
 def written(layout: StateLayout) -> tuple[Path, ...]:
@@ -168,13 +207,13 @@ def _try_reach(writer: int, who: Account, passing: Sequence[Path], writing: Sequ
     return 0
 
 
-def become(who: Account) -> None:
-    """Makes this process the user's, for good. The capabilities of root are gone with it.
+def become(who: Account, groups: Sequence[int] = ()) -> None:
+    """Makes this process the user's, for good, in these groups. The capabilities of root are gone with it.
 
     Raises:
         OSError: not allowed here.
     """
     kernel.bound_capabilities()
-    os.setgroups([])
+    os.setgroups(groups)
     os.setresgid(who.gid, who.gid, who.gid)
     os.setresuid(who.uid, who.uid, who.uid)
