@@ -124,15 +124,13 @@ def test_a_device_that_answers_root_alone_stays_roots_and_is_told(rig: Rig, fold
 def test_a_host_opens_what_is_registered_and_nothing_else(folder: Path) -> None:
     """A core in an attacker's hands cannot have a library of the attacker's choosing loaded."""
     settings = {"socket": str(folder / "nothing")}
-    host = HostClient.spawn({"agent": ("ssh-agent", settings)})
+    host = HostClient.spawn([("ssh-agent", settings)])
     host.start()
     try:
         other = {"module": str(folder / "evil.so"), "token": "t"}
-        for name, backend, wanted in (
-            ("agent", "pkcs11", other), ("other", "ssh-agent", settings), ("agent", "ssh-agent", {}),
-        ):  # fmt: skip
+        for backend, wanted in (("pkcs11", other), ("remote", settings), ("ssh-agent", {})):
             with pytest.raises(KeyInvalid, match="is not registered so"):
-                host.call(name, "open", 20.0, backend=backend, settings=wanted, secret=None)
+                host.call("agent", "open", 20.0, backend=backend, settings=wanted, secret=None)
         assert children_of(host.pid) == [], "no worker was started"
     finally:
         host.close()

@@ -17,7 +17,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -33,10 +33,10 @@ _NOT_THERE: Final = frozenset({KeyAbsent.code, KeyInvalid.code})
 
 
 def settle(
-    devices: Mapping[str, tuple[str, Mapping[str, str]]] | None, account: Account | None
+    devices: Iterable[tuple[str, Mapping[str, str]]] | None, account: Account | None
 ) -> dict[str, Any]:
     """The first message to a host; see `HostClient.spawn`."""
-    known = None if devices is None else {name: [kind, dict(how)] for name, (kind, how) in devices.items()}
+    known = None if devices is None else [[backend, dict(settings)] for backend, settings in devices]
     who = None if account is None else [account.name, account.uid, account.gid]
     return {"devices": known, "account": who}
 
@@ -136,7 +136,7 @@ class Host:
 
     def __init__(self, writer: asyncio.StreamWriter, settled: Mapping[str, Any]) -> None:
         self._writer = writer
-        self._devices: Mapping[str, list[Any]] | None = settled["devices"]
+        self._devices: list[list[Any]] | None = settled["devices"]
         who = settled["account"]
         self._account = None if who is None else Account(*who)
         self._workers: dict[str, Worker] = {}
@@ -176,7 +176,7 @@ class Host:
     def _is_settled(self, request: Mapping[str, Any]) -> bool:
         if self._devices is None or request["op"] != "open":
             return True
-        return self._devices.get(request["device"]) == [request["backend"], request["settings"]]
+        return [request["backend"], request["settings"]] in self._devices
 
     def _candidates(self, request: Mapping[str, Any]) -> Sequence[Driver | None]:
         if self._account is None:

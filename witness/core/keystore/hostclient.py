@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final
@@ -43,14 +43,13 @@ class HostClient:
     @classmethod
     def spawn(
         cls,
-        devices: Mapping[str, tuple[str, Mapping[str, str]]] | None = None,
+        devices: Iterable[tuple[str, Mapping[str, str]]] | None = None,
         account: Account | None = None,
     ) -> HostClient:
         """Starts the process.
 
         Args:
-            devices: the devices that it may ever open, by name, each with its backend and settings; None for
-                any. A core that is taken over could otherwise have it load a library of another's choosing.
+            devices: the devices that it may ever open, each by its backend and settings; None for any. A core that is taken over could otherwise have it load a library of another's choosing.
             account: whom its workers become, where we are root; None for no change.
 
         Raises:

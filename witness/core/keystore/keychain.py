@@ -332,8 +332,8 @@ class Keychain:
             self._on_lost()
 
 
-def _known(ring: Ring) -> dict[str, tuple[str, Mapping[str, str]]]:
-    return {each.name: (each.backend, each.settings) for each in ring.devices if each.backend != SOFT}
+def _known(ring: Ring) -> list[tuple[str, Mapping[str, str]]]:
+    return [(each.backend, each.settings) for each in ring.devices if each.backend != SOFT]
 
 
 def secret_of(device: DeviceEntry, passphrase: str | None) -> str | None:
