@@ -49,7 +49,8 @@ class HostClient:
         """Starts the process.
 
         Args:
-            devices: the devices that it may ever open, each by its backend and settings; None for any. A core that is taken over could otherwise have it load a library of another's choosing.
+            devices: the devices that it may ever open, each by its backend and settings; None for any. A
+                core that is taken over could otherwise have it load a library of another's choosing.
             account: whom its workers become, where we are root; None for no change.
 
         Raises:
