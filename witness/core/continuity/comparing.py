@@ -47,18 +47,17 @@ class Comparison:
         self._witness = witness
         self._now = now
 
-    async def compare(self, counter: int | None, accepted: frozenset[Kind]) -> bool:
+    async def compare(self, accepted: frozenset[Kind]) -> bool:
         """Holds the state against the high-water record, the record of events and the counter.
 
         Args:
-            counter: what the hardware counter shows, where there is one.
             accepted: kinds of alarms that an operator has just settled: these say no more than was known.
 
         Returns:
             Whether nothing stops the witness, so that all that the record lacked has been written to it.
 
         Raises:
-            KeystoreError: the counter cannot be moved. All of it is to be done again.
+            KeystoreError: the counter cannot be had or moved. All of it is to be done again.
         """
         witness, records, halting = self._witness, self._records, self._halting
         made = records.desk.fact("restored")
@@ -80,7 +79,7 @@ class Comparison:
             marks = records.marks = reading.marks
             if records.desk.fact(RECORD) is None:
                 await records.do(records.desk.set_fact, RECORD, marks.record)
-        await self._counting.compare(counter)
+        await self._counting.compare()
         await halting.judge_rekeyed()
         await records.do(records.append_ended, halting.ended)
         if halting.whole:

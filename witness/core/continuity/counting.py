@@ -68,25 +68,27 @@ class Counting:
         """Asks for nothing more. What a device that hangs still owes is not waited for."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def read(self) -> int | None:
-        """The counter's value; None where there is no counter.
+    async def reach(self) -> None:
+        """Makes sure that the counter can be had, if there is one.
 
         Raises:
             DeviceLost: the device is another, or was wiped.
             KeystoreError: it cannot be had now.
         """
-        return await self._do(self._counter.read) if self._counter is not None else None
+        if self._counter is not None:
+            await self._do(self._counter.read)
 
-    async def compare(self, value: int | None) -> None:
-        """Holds the state against the counter's value, and moves that on.
+    async def compare(self) -> None:
+        """Holds the state against the counter, and moves that on.
 
         Raises:
-            KeystoreError: it cannot be moved now. The comparison is to be made again.
+            KeystoreError: it cannot be had or moved now. The comparison is to be made again.
         """
-        records = self._records
-        if value is None or records.marks is None:
+        counter, records = self._counter, self._records
+        if counter is None or records.marks is None:
             return
         async with self._turn:
+            value = await self._do(counter.read)
             # The high-water record tells how old it is; a database older than the record, the record tells.
             noted = records.marks.counter or await self._noted()
             verdict = judge_counter(noted, value)
@@ -152,6 +154,7 @@ class Counting:
             await self._alarm(f"it moved to {value}, not to {following}: something else moves it", value)
             return
         self._last_move, self._moved_at = time.monotonic(), int(self._now())
+        self._next_look = self._last_move + self._look
 
     async def _noted(self) -> int | None:
         fact = await self._records.do(self._records.desk.fact, COUNTER)

@@ -239,9 +239,9 @@ class Guard:
         began = time.monotonic()
         try:
             await self._find_keys()
-            counter = await counting.read()
+            await counting.reach()
             await self._parts.witness.refresh()  # what was brought forward
-            await self._compare(counter, self._due or frozenset())
+            await self._compare(self._due or frozenset())
         except DeviceLost as error:
             await halting.plain(Kind.DEVICE, counting.device, error.reason)
         except KeystoreError as error:
@@ -265,12 +265,12 @@ class Guard:
         try:
             self._records.find_keys()
         except (KeyRefused, KeyInvalid):
-            await self._parts.counting.read()  # a device that was wiped is told as that
+            await self._parts.counting.reach()  # a device that was wiped is told as that
             raise
 
-    async def _compare(self, counter: int | None, accepted: frozenset[Kind]) -> None:
+    async def _compare(self, accepted: frozenset[Kind]) -> None:
         sequence = self._parts.witness.book.sequence
-        if await self._parts.comparison.compare(counter, accepted):
+        if await self._parts.comparison.compare(accepted):
             self._parts.chores.all_written(sequence)
 
     async def _look_again(self) -> None:
