@@ -157,6 +157,11 @@ def test_the_records_head_is_attested_by_the_tpm_and_verifies_offline(tpm: Rig, 
 
 
 @pytest.fixture
+def token(folder: Path) -> Iterator[Rig]:
+    yield from in_use("pkcs11", folder)
+
+
+@pytest.fixture
 def agent(folder: Path) -> Iterator[Rig]:
     yield from in_use("ssh-agent", folder)
 
@@ -187,6 +192,28 @@ def test_a_device_that_only_signs_attests_nothing_and_that_is_said(agent: Rig, f
     (line,) = outcome.out.splitlines()
     assert line.endswith(".ml-dsa-44")
     assert verified(Path(line)) == 0
+
+
+def test_a_token_that_signs_can_derive_an_attestation_key_beside(token: Rig, folder: Path) -> None:
+    state, pin = folder / "s", {"WITNESS_PASSPHRASE": token.right}
+    done = init(state, token, "-o", "attestation=hmac", **pin)
+    assert done.returncode == 0, done.stderr
+    outcome = witness("keys", "attest", state=state, env=pin)
+    assert (outcome.code, outcome.err) == (0, "")
+    of_token, of_file = map(Path, outcome.out.splitlines())
+    assert [verified(of_token), verified(of_file)] == [0, 0]
+    ring = keyring.read(StateLayout(state))
+    unique_id = ring.device("pkcs11").unique_id
+    assert of_token.name == f"{serial_of(unique_id)}.witness.0.ed25519"
+    assert of_file.name == f"{serial_of(ring.identity)}.witness.0.ml-dsa-44"
+    with daemon(state, **pin) as running:
+        by = f"by AW-ID-Attestation-{serial_of(unique_id)}"
+        eventually("the token attests the head", lambda: by in witness("status", state=state).out)
+        assert running.ready()
+    again = init(folder / "another", token, "-o", "attestation=hmac", "-o", "label=another", **pin)
+    assert again.returncode == 0, again.stderr
+    refused = init(folder / "third", token, "-o", "derive=hmac", "-o", "attestation=hmac", **pin)
+    assert refused.returncode == 2
 
 
 def test_a_witness_without_any_attestation_key(agent: Rig, folder: Path) -> None:

@@ -127,8 +127,8 @@ def _tell_others(ring: Ring, made: Sequence[Attested]) -> None:
     others = [vkey for vkey in ring.vkeys if vkey not in attested]
     for vkey in others:
         say_warning(
-            f"{vkey.name}+{vkey.key_id.hex()} is not attested: its device only signs,"
-            " and has no secret beside the key that would outlive it"
+            f"{vkey.name}+{vkey.key_id.hex()} is not attested: its device has no secret"
+            " beside the key that would outlive it"
         )
     if not made:
         raise TheAnswerIsNo(

@@ -226,6 +226,8 @@ def provide(wishes: Wishes, secret: str | None) -> DeviceKeys:
     kind = _backend(wishes.backend)
     settings, options = wishes.settings, wishes.options
     derives = kind.derives and ("derive" in options or not kind.signs)
+    if derives and "attestation" in options:
+        raise WrongUsage("a device that derives has an attestation key in any case", "leave attestation= out")
     if not derives:
         for algorithm in wishes.algorithms:
             if algorithm not in kind.signs:
@@ -309,7 +311,17 @@ def _signing(
         vkey = make_vkey(name, COSIGNATURE_TYPES[algorithm], from_b64(answer["public_key"]))
         device.sign_trial(vkey, answer["locator"])
         keys.append(KeyEntry(vkey, WITNESS, "sign", (Place(entry.name, answer["locator"]),), dev=wishes.dev))
-    return DeviceKeys(name, entry, tuple(keys), device.note)
+    if "attestation" not in options:
+        return DeviceKeys(name, entry, tuple(keys), device.note)
+    # A secret key of its own beside the keys that sign: it outlives them.
+    label = options.get("label", name)
+    wanted = {**options, "label": f"{label}/attestation", "derive": options["attestation"]}
+    locator = dict(device.call("prepare", options=wanted)["locator"])
+    identity = Identity(device.unique_id, 0, wishes.dev, locator)
+    attestation = device.attestation_key(OUR_SCHEME, identity)
+    place = Place(entry.name, locator)
+    keys.append(KeyEntry(attestation.vkey, ATTESTATION, "derive", (place,), OUR_SCHEME, dev=wishes.dev))
+    return DeviceKeys(name, entry, tuple(keys), device.note, attestation)
 
 
 def marked(name: str, *, dev: bool) -> str:

@@ -168,8 +168,10 @@ def test_each_key_is_attested_by_the_key_that_shares_its_place(layout: StateLayo
         (1, key.vkey) for key in entries
     ]
     assert attest(longer, keys, generation=0) == ()
-    both = {**keys, "token": keys[SOFT]}
-    assert attest(longer, both, generation=2) == (), "a device that signs vouches for nothing"
+    assert attest(longer, keys, generation=2) == (), "nothing in the token attests"
+    beside = AttestationKey(bytes(32), "0123456789ABCDEF", dev=False)
+    (of_token,) = attest(longer, {**keys, "token": beside}, generation=2)
+    assert (of_token.by, of_token.serial) == (beside.vkey, beside.serial)
     for path in write_attestations(layout.attestations, attest(longer, keys, generation=1)):
         assert checked(path) == set()
     assert len(list(layout.attestations.iterdir())) == 5, "the former ones stay"

@@ -1,8 +1,8 @@
 """Which of a ring's keys are attested by whom, and the files that attestations are kept in.
 
 A key is attested by the key that shares its place: a derived key by its device's, a key in the key file by
-the key file's. A key with which a device only signs is attested by nobody: there is no secret beside it that
-would live as long as the device.
+the key file's, one that a token signs with by a key that the token derives beside it, if it was made to. An
+agent, or a core elsewhere, has no secret beside its key that would outlive it: there nobody attests.
 
 An attestation says nothing that is secret. The files have the names that the
 Armored Witness gives them: `SERIAL.pub` for the key that verifies, `SERIAL.witness.GENERATION` for the note,
@@ -52,8 +52,8 @@ def attest(ring: Ring, keys: AttestationKeys, *, generation: int | None = None) 
     """
     made = []
     for entry in ring.witness_keys:
-        by = keys.get(entry.places[0].device)
-        if by is None or entry.how == "sign" or generation not in {None, entry.generation}:
+        by = next((keys[place.device] for place in entry.places if place.device in keys), None)
+        if by is None or generation not in {None, entry.generation}:
             continue
         note = by.attest(entry.vkey, entry.generation)
         made.append(Attested(by.vkey, by.serial, entry.vkey, entry.generation, note))

@@ -188,6 +188,7 @@ BACKENDS: Final[Mapping[str, Backend]] = {
             "label": "the key's label on the token",
             "key": "fresh (there must be none of the label) or existing",
             "derive": "how a deriving token derives: hmac or aes-cbc",
+            "attestation": "how a signing token derives its attestation key, if it is to have one: the same",
         },
     ),
     "ssh-agent": Backend(
