@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import mldsa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from witness.core.keystore import softkey
+from witness.core.keystore import sealing, softkey
 from witness.core.keystore.base import (
     KeyAbsent,
     KeyFileInvalid,
@@ -227,7 +227,7 @@ def test_hostile_scrypt_parameters_are_refused_before_they_cost_anything(
     def spent(**_parameters: object) -> None:
         raise AssertionError("scrypt was run")
 
-    monkeypatch.setattr(softkey, "Scrypt", spent)
+    monkeypatch.setattr(sealing, "Scrypt", spent)
     with pytest.raises(KeyFileInvalid, match="scrypt"):
         softkey.open_keystore(path, "correct horse")
 

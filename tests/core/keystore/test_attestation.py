@@ -20,6 +20,7 @@ from witness.core.keystore.attestation import AttestationKey, serial_of
 from witness.core.keystore.attesting import attest, write_attestations
 from witness.core.keystore.base import Algorithm, KeyInvalid, KeyLocked, WrongSecret
 from witness.core.keystore.keyring import ATTESTATION, SOFT, DeviceEntry, KeyEntry, Place, Ring
+from witness.core.keystore.sealing import b64
 from witness.core.layout import StateLayout
 from witness.tlog.note import SignatureType, make_vkey, parse_note
 from witness.tlog.signature import verify_note
@@ -99,7 +100,7 @@ def test_a_key_file_keeps_it_with_the_rest(layout: StateLayout, passphrase: str 
     held = softkey.open_keystore(layout.softkey, passphrase).attestation
     assert held is not None
     assert held.vkey == public.attestation == AttestationKey(SEED, serial_of(IDENTITY), dev=False).vkey
-    sealed = softkey._b64(SEED) not in layout.softkey.read_text()
+    sealed = b64(SEED) not in layout.softkey.read_text()
     assert sealed is (passphrase is not None)
     if passphrase:
         with pytest.raises(KeyLocked):

@@ -1,9 +1,8 @@
 """The soft key backend: seeds in a file, sealed with a passphrase or, with a warning, not.
 
 The file is JSON. Its header (name, identity, vkeys) is readable by anybody who can read the file, so that
-`witness keys list` needs no passphrase. The seeds are sealed by ChaCha20-Poly1305 under a key that scrypt
-(RFC 7914) makes of the passphrase; the header is authenticated with them. The nonce is random and each file
-is sealed once under its own salt, so no key and nonce meet twice.
+`witness keys list` needs no passphrase. The seeds are sealed, and the header is authenticated with them
+(`witness.core.keystore.sealing`).
 
 Beside the witness's keys it holds the seed of the attestation key (`witness.core.keystore.attestation`).
 Files made before there was one have none; `witness keys attest` adds it.
@@ -14,46 +13,42 @@ memory, or the passphrase beside the file.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import mldsa
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from nacl.bindings import crypto_sign, crypto_sign_BYTES, crypto_sign_seed_keypair
 
 from witness.core.keystore.attestation import AttestationKey, serial_of
 from witness.core.keystore.base import (
     COSIGNATURE_TYPES,
     Algorithm,
-    KeyAbsent,
     KeyFileInvalid,
-    KeyLocked,
     KeystoreError,
     Signer,
-    WrongSecret,
 )
 from witness.core.keystore.derivation import DEV
+from witness.core.keystore.sealing import (
+    FORMAT,
+    SCRYPT_N,
+    b64,
+    bytes_of,
+    fsync_folder,
+    read_file,
+    seal,
+    unseal,
+    write_new,
+)
 from witness.core.wire import KeyInfo, LockdownStep
 from witness.tlog.note import MalformedVKey, VerifierKey, make_vkey, parse_vkey
 
-FORMAT = "tlog-witness softkey v1"
 SEED_SIZE = 32
-SCRYPT_N = 2**17
-"""scrypt's cost: about 0.6 s and 128 MiB, once at start."""
-MAX_FILE = 64 * 1024
 _ATTESTATION = "attestation"
-_MAX_N, _MAX_R, _MAX_P = 2**20, 16, 4  # what a hostile file may make us spend
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,10 +230,10 @@ def create(
     )
     path.parent.mkdir(mode=0o700, exist_ok=True)
     try:
-        _write(path, content)
+        write_new(path, content)
     except FileExistsError as error:
         raise KeystoreError(f"{path} exists already", "a key file is never overwritten") from error
-    _fsync_folder(path.parent)
+    fsync_folder(path.parent)
     return vkeys
 
 
@@ -308,12 +303,12 @@ def _replace(  # noqa: PLR0917 - what a file is made of
     )
     building = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
-        _write(building, content)
+        write_new(building, content)
         building.rename(path)
     except BaseException:
         building.unlink(missing_ok=True)
         raise
-    _fsync_folder(path.parent)
+    fsync_folder(path.parent)
 
 
 def _content(
@@ -332,31 +327,15 @@ def _content(
         "identity": identity,
         "vkeys": [str(vkey) for vkey in vkeys],
     }
-    held = {a.value: _b64(seed) for a, seed in seeds.items()}
+    held = {a.value: b64(seed) for a, seed in seeds.items()}
     if attestation_seed is not None:
         header[_ATTESTATION] = str(attestation_key(name, identity, attestation_seed).vkey)
-        held[_ATTESTATION] = _b64(attestation_seed)
+        held[_ATTESTATION] = b64(attestation_seed)
     if passphrase is None:
         content = {**header, "seeds": held}
     else:
-        salt, nonce = secrets.token_bytes(16), secrets.token_bytes(12)
-        header["scrypt"] = {"n": scrypt_n, "r": 8, "p": 1, "salt": _b64(salt)}
-        header["nonce"] = _b64(nonce)
-        key = Scrypt(salt=salt, length=32, n=scrypt_n, r=8, p=1).derive(passphrase.encode())
-        plain = json.dumps(held).encode()
-        sealed = ChaCha20Poly1305(key).encrypt(nonce, plain, _associated(header))
-        content = {**header, "sealed": _b64(sealed)}
+        content = seal(header, held, passphrase, scrypt_n=scrypt_n)
     return content, vkeys
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    # O_EXCL: a key file is never overwritten.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def read_public(path: Path) -> PublicKeys:
@@ -366,7 +345,7 @@ def read_public(path: Path) -> PublicKeys:
         KeyAbsent: there is no such file.
         KeyFileInvalid: it is not of a form this program knows.
     """
-    return _public(_read(path))
+    return _public(read_file(path))
 
 
 def open_keystore(path: Path, passphrase: str | None) -> SoftKeystore:
@@ -391,7 +370,7 @@ class KeyFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._content = _read(path)
+        self._content = read_file(path)
         self.public = _public(self._content)
 
     def open(self, passphrase: str | None) -> SoftKeystore:
@@ -419,31 +398,14 @@ class KeyFile:
             KeystoreError: as `open_keystore`.
         """
         public = self.public
-        seeds = _unseal(self._content, passphrase) if public.sealed else self._content.get("seeds")
+        seeds = unseal(self._content, passphrase) if public.sealed else self._content.get("seeds")
         if not isinstance(seeds, dict):
             raise KeyFileInvalid(f"{self._path} holds no seeds")
         algorithms = [Algorithm(algorithm_of(vkey)) for vkey in public.vkeys]
         return Secrets(
-            {algorithm: _bytes(seeds, algorithm.value, SEED_SIZE) for algorithm in algorithms},
-            _bytes(seeds, _ATTESTATION, SEED_SIZE) if public.attestation is not None else None,
+            {algorithm: bytes_of(seeds, algorithm.value, SEED_SIZE) for algorithm in algorithms},
+            bytes_of(seeds, _ATTESTATION, SEED_SIZE) if public.attestation is not None else None,
         )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except FileNotFoundError as error:
-        raise KeyAbsent(f"there is no key file at {path}", "restore it from its backup") from error
-    except OSError as error:
-        raise KeyAbsent(f"cannot read {path}: {error.strerror}") from error
-    try:
-        content = json.loads(data[:MAX_FILE])
-    except (ValueError, RecursionError) as error:
-        raise KeyFileInvalid(f"{path} is not a key file: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise KeyFileInvalid(f"{path} is not a key file of a form this program knows")
-    return content
 
 
 def _public(content: Mapping[str, Any]) -> PublicKeys:
@@ -461,55 +423,5 @@ def _public(content: Mapping[str, Any]) -> PublicKeys:
     return PublicKeys(name, identity, vkeys, "sealed" in content, attestation)
 
 
-def _unseal(content: Mapping[str, Any], passphrase: str | None) -> object:
-    if passphrase is None:
-        raise KeyLocked(
-            "the key file is sealed and no passphrase is given",
-            "put it into WITNESS_PASSPHRASE, or name a file with keys.passphrase_file in witness.yaml",
-        )
-    scrypt = content.get("scrypt")
-    if not isinstance(scrypt, dict):
-        raise KeyFileInvalid("the key file does not say how it is sealed")
-    n, r, p = (scrypt.get(name) for name in "nrp")
-    if not (isinstance(n, int) and isinstance(r, int) and isinstance(p, int)):
-        raise KeyFileInvalid("the key file's scrypt parameters are not numbers")
-    if not (1 < n <= _MAX_N and n & (n - 1) == 0 and 0 < r <= _MAX_R and 0 < p <= _MAX_P):
-        raise KeyFileInvalid(f"the key file's scrypt parameters are out of bounds: n={n} r={r} p={p}")
-    salt, nonce = _bytes(scrypt, "salt", 16), _bytes(content, "nonce", 12)
-    key = Scrypt(salt=salt, length=32, n=n, r=r, p=p).derive(passphrase.encode())
-    header = {name: value for name, value in content.items() if name != "sealed"}
-    try:
-        plain = ChaCha20Poly1305(key).decrypt(nonce, _bytes(content, "sealed"), _associated(header))
-    except InvalidTag as error:
-        raise WrongSecret("the passphrase does not open the key file, or the file was changed") from error
-    return json.loads(plain)
-
-
 def _derive(seed: bytes, purpose: str) -> bytes:
     return HKDF(SHA256(), 32, None, purpose.encode()).derive(seed)
-
-
-def _associated(header: Mapping[str, Any]) -> bytes:
-    return json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def _bytes(fields: Mapping[str, Any], name: str, size: int | None = None) -> bytes:
-    try:
-        data = base64.b64decode(fields[name], validate=True)
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
-        raise KeyFileInvalid(f"the key file's {name} is missing or not base64") from error
-    if size is not None and len(data) != size:
-        raise KeyFileInvalid(f"the key file's {name} has {len(data)} bytes, not {size}")
-    return data
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
