@@ -11,7 +11,7 @@ import pytest
 
 from tests.core.keystore.rigs import NAME, Rig
 from witness.cli.key_devices import DeviceKeys, Wishes, opened, provide, with_counter
-from witness.core.keystore import keyring
+from witness.core.keystore import keyring, softkey
 from witness.core.keystore.base import (
     DeviceLost,
     KeyAbsent,
@@ -23,7 +23,7 @@ from witness.core.keystore.base import (
 )
 from witness.core.keystore.devices import Deadlines
 from witness.core.keystore.keychain import Keychain
-from witness.core.keystore.keyring import Ring
+from witness.core.keystore.keyring import SOFT, WITNESS, DeviceEntry, KeyEntry, Place, Ring
 from witness.core.keystore.rollback import DeviceCounter
 from witness.core.layout import StateLayout
 
@@ -74,6 +74,29 @@ def ring_bytes(keys: DeviceKeys, folder: Path) -> bytes:
     layout.root.mkdir()
     keyring.write(layout, Ring(NAME, "00112233445566778899aabbccddeeff", (keys.device,), keys.keys))
     return layout.keyring.read_bytes()
+
+
+def test_a_device_that_only_counts_is_asked(tpm: Rig, folder: Path) -> None:
+    """Its keys are elsewhere by now: the counter is none the less held, and not forgotten."""
+    keys = made(tpm)
+    layout = StateLayout(folder / "state")
+    layout.keys.mkdir(parents=True)
+    identity = "00112233445566778899aabbccddeeff"
+    (soft,) = softkey.create(
+        layout.softkey, name=NAME, identity=identity, passphrase=None, algorithms=("ed25519",)
+    )
+    entries = (KeyEntry(soft, WITNESS, "soft", (Place(SOFT),)),)
+    keyring.write(layout, Ring(NAME, identity, (keys.device, DeviceEntry(SOFT, SOFT)), entries))
+    keychain = Keychain.prepare(layout, passphrase=None, deadlines=DEADLINES)
+    try:
+        keychain.open()
+        counter = keychain.rollback_counter()
+        assert counter is not None
+        assert counter.read() == keys.counter
+        assert [state.state for state in keychain.states()] == ["ready"]
+        assert not any("stand in" in line for line in keychain.warnings())
+    finally:
+        keychain.close()
 
 
 def test_nothing_is_taken_over_and_nothing_left_behind(tpm: Rig) -> None:

@@ -73,7 +73,7 @@ class Keychain:
         self._devices: dict[str, KeptDevice] = {}
         if host is not None:
             for device in ring.devices:
-                if device.backend != SOFT and ring.keys_on(device.name):
+                if ring.is_needed(device):
                     self._devices[device.name] = KeptDevice(
                         device,
                         ring.keys_on(device.name),
@@ -118,7 +118,7 @@ class Keychain:
         secrets = {device.name: secret_of(device, passphrase) for device in ring.devices}
         for device in ring.devices:  # read by all of them first: two may share a variable
             os.environ.pop(device.secret.get("env", ""), None)
-        away = any(device.backend != SOFT and ring.keys_on(device.name) for device in ring.devices)
+        away = any(ring.is_needed(device) for device in ring.devices)
         host = HostClient.spawn(_known(ring), account) if away else None
         try:
             return cls(
@@ -204,7 +204,7 @@ class Keychain:
             if device.attestation_error:
                 lines.append(f"device {device.entry.name} attests nothing: {device.attestation_error}")
             keys = self.ring.keys_on(device.entry.name)
-            if device.error is not None and all(len(key.places) > 1 for key, _ in keys):
+            if device.error is not None and keys and all(len(key.places) > 1 for key, _ in keys):
                 error = device.error
                 lines.append(f"device {device.entry.name} is {error.state}, others stand in: {error.reason}")
         if any(key.dev for key in self.ring.witness_keys):

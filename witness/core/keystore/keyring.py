@@ -130,6 +130,10 @@ class Ring:
                 return device
         raise KeyFileInvalid(f"no device {name!r} is registered")
 
+    def is_needed(self, device: DeviceEntry) -> bool:
+        """Whether a process has to drive the device: it has keys, or counts for this witness."""
+        return device.backend != SOFT and (bool(self.keys_on(device.name)) or device.counts)
+
     def keys_on(self, device: str) -> tuple[tuple[KeyEntry, Place], ...]:
         """The keys on a device, with their places there."""
         return tuple((key, place) for key in self.keys for place in key.places if place.device == device)
