@@ -13,6 +13,7 @@ from typing import Final
 
 from witness.cli.child import python
 from witness.cli.config import ListConfig
+from witness.cli.lockdown import Lockdowns
 from witness.cli.supervisor import Say
 
 PATIENCE: Final = 600.0
@@ -28,6 +29,7 @@ async def pull_on_schedule(
     environ: Mapping[str, str],
     say: Say,
     *,
+    locked: Lockdowns | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
     """Pulls each list at its interval, until cancelled.
@@ -37,11 +39,14 @@ async def pull_on_schedule(
         lists: which, and how often.
         environ: the processes' environment; no secret stands in it.
         say: takes lines for the operator.
+        locked: what the processes give up.
         sleep: waits for seconds.
     """
+    locked = locked or Lockdowns()
     async with asyncio.TaskGroup() as group:
         for each in lists:
-            group.create_task(_follow(root, each, environ, say, sleep), name=f"list {each.url}")
+            following = _follow(root, each, environ, say, locked=locked, sleep=sleep)
+            group.create_task(following, name=f"list {each.url}")
 
 
 async def _follow(
@@ -49,6 +54,8 @@ async def _follow(
     wanted: ListConfig,
     environ: Mapping[str, str],
     say: Say,
+    *,
+    locked: Lockdowns,
     sleep: Callable[[float], Awaitable[None]],
 ) -> None:
     rng = random.Random()  # noqa: S311 - jitter, not cryptography
@@ -57,7 +64,7 @@ async def _follow(
         await sleep(pause)
         # What it met stands on stderr, which is ours, and in lists.json.
         try:
-            await _pull(root, wanted.url, environ)
+            await _pull(root, wanted.url, environ, locked)
         except TimeoutError:
             say(f"the list {wanted.url} was not read within {PATIENCE:g} s")
         except OSError as error:
@@ -65,11 +72,12 @@ async def _follow(
         pause = wanted.interval * rng.uniform(1 - _JITTER, 1 + _JITTER)
 
 
-async def _pull(root: Path, url: str, environ: Mapping[str, str]) -> None:
+async def _pull(root: Path, url: str, environ: Mapping[str, str], locked: Lockdowns) -> None:
     child = await asyncio.create_subprocess_exec(
         *python("witness.cli.pulling"),
         os.fspath(root),
         url,
+        locked.to_json(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         env=dict(environ),

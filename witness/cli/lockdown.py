@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from witness.cli.config import LockdownConfig
 from witness.cli.errors import Failure, say_warning
@@ -20,6 +21,16 @@ class Lockdowns:
 
     core: LockdownSettings = field(default_factory=LockdownSettings)
     front: LockdownSettings = field(default_factory=LockdownSettings)
+
+    def to_json(self) -> str:
+        """One line of JSON, for the process that pulls lists."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> Lockdowns:
+        """What `to_json` wrote."""
+        fields = json.loads(line)
+        return cls(*(LockdownSettings.from_fields(fields[name]) for name in ("core", "front")))
 
 
 def lockdowns(layout: StateLayout, config: LockdownConfig) -> Lockdowns:

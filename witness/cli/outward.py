@@ -51,7 +51,7 @@ def run(main: Callable[[], Coroutine[None, None, None]], lockdown: LockdownSetti
         level=log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     confinement.prepare(lockdown)
-    _preload()
+    preload()
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -123,7 +123,7 @@ def _foreseen(
     return found if isinstance(found, (CannotListen, BadSettings, RequirementUnmet)) else None
 
 
-def _preload() -> None:
+def preload() -> None:
     """Loads what would be imported later: by then the process may not read where that is."""
     for codec in CODECS:
         codecs.lookup(codec)

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,9 +25,12 @@ from typing import Any, Final
 from witness.cli.child import python
 from witness.cli.errors import FORESEEN, Failure, foreseen, one_line, say_error
 from witness.cli.importing import ChangedKey, Imported, import_logs
+from witness.cli.lockdown import Lockdowns
 from witness.cli.log_lists import MAX_LIST, BadList, ListedLog, Skipped, parse
 from witness.cli.output import tell_import, tell_skipped
 from witness.core.layout import StateLayout
+from witness.core.lockdown.adding import AddingLockdown
+from witness.core.lockdown.steps import RequirementUnmet
 from witness.core.store.logs import LogBook
 
 _ENVIRONMENT: Final = ("PATH", "PYTHONPATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -49,13 +53,17 @@ class Reading:
     changed: tuple[ChangedKey, ...] = ()
 
 
-def fetched(url: str) -> bytes:
+def fetched(url: str, lockdown: str | None = None) -> bytes:
     """The list at a URL, through a process of its own.
+
+    Args:
+        url: where it is.
+        lockdown: what that process gives up, as `list_fetch` is told; None where an operator asks.
 
     Raises:
         Failure: it could not be had.
     """
-    command = [*python("witness.cli.list_fetch"), url]
+    command = [*python("witness.cli.list_fetch"), url, *([lockdown] if lockdown is not None else [])]
     environ = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     with subprocess.Popen(  # noqa: S603 - our own module; the URL is one argument, and no option of it
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ
@@ -85,16 +93,39 @@ def read_list(url: str, body: bytes) -> tuple[list[ListedLog], list[Skipped]]:
         raise Failure(f"{url}: {error.reason}") from error
 
 
-def pull(layout: StateLayout, url: str, *, now: Callable[[], float] = time.time) -> Imported:
+def pull(
+    layout: StateLayout,
+    url: str,
+    *,
+    now: Callable[[], float] = time.time,
+    locked: Lockdowns | None = None,
+) -> Imported:
     """Reads a list and adds what is new; what it met is told on stderr and kept.
+
+    Args:
+        layout: the state folder.
+        url: where the list is.
+        now: POSIX seconds.
+        locked: what this process and the one that fetches give up, for good, on the way; None where an
+            operator asks for the list.
 
     Raises:
         Failure: the list could not be had, or is none. That is kept too.
+        RequirementUnmet: a step of the lock-down that must be done cannot be.
     """
     began = int(now())
+    mine = AddingLockdown(locked.core, layout) if locked is not None else None
     try:
-        listed, skipped = read_list(url, fetched(url))
+        try:
+            body = fetched(url, _told_fetching(layout, locked))
+        finally:
+            if mine is not None:
+                mine.begin()
         with LogBook(layout.database) as book:
+            if mine is not None:  # the database is open, and nothing that was fetched has been looked at
+                _scratch(layout).touch()
+                mine.finish((_file(layout), _scratch(layout)))
+            listed, skipped = read_list(url, body)
             imported = import_logs(book, listed, source=f"list {url}", now=began)
     except Failure as failure:
         before = readings(layout).get(url, Reading(url, began))
@@ -127,7 +158,7 @@ def _reading(fields: dict[str, Any]) -> Reading:
 def keep(layout: StateLayout, reading: Reading) -> None:
     """Writes a reading beside those of the other lists, whole or not at all."""
     kept = readings(layout) | {reading.url: reading}
-    scratch = _file(layout).with_suffix(".tmp")
+    scratch = _scratch(layout)
     scratch.write_text(json.dumps({url: asdict(each) for url, each in kept.items()}, indent=1))
     scratch.replace(_file(layout))
 
@@ -150,15 +181,33 @@ def _file(layout: StateLayout) -> Path:
     return layout.root / "lists.json"
 
 
+def _scratch(layout: StateLayout) -> Path:
+    """Where this process builds the next `lists.json`; another process may be pulling another list."""
+    return layout.root / f"lists.{os.getpid()}.tmp"
+
+
+def _told_fetching(layout: StateLayout, locked: Lockdowns | None) -> str | None:
+    if locked is None:
+        return None
+    return json.dumps({"state": str(layout.root), "lockdown": asdict(locked.front)})
+
+
 def main() -> int:
     """Pulls one list into a state folder; returns the process's exit status."""
-    folder, url = sys.argv[1:]
+    folder, url, lockdown = sys.argv[1:]
+    layout = StateLayout(Path(folder))
     try:
-        pull(StateLayout(Path(folder)), url)
+        pull(layout, url, locked=Lockdowns.from_json(lockdown))
+    except RequirementUnmet as error:
+        say_error(str(error), error.hint)
+        return 3
     except FORESEEN as error:
         failure = foreseen(error)
         say_error(failure.reason, failure.hint)
         return 3
+    finally:
+        with suppress(OSError):
+            _scratch(layout).unlink(missing_ok=True)
     return 0
 
 

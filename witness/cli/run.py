@@ -69,7 +69,7 @@ def run(layout: StateLayout, listen: str | None) -> None:
         manager.say("READY=1")
 
     async def pull_lists() -> None:
-        await pull_on_schedule(layout.root, config.lists, environ, _say)
+        await pull_on_schedule(layout.root, config.lists, environ, _say, locked=locked)
 
     # In processes of their own: the front changes no log's trust, and the core has no network.
     chores = pull_lists if config.lists else None

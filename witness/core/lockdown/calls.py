@@ -74,6 +74,11 @@ _OF_NO_USE: Final = """
 """.split()  # noqa: SIM905
 
 
+def adding_refused() -> tuple[Call, ...]:
+    """What the process that adds logs loses: what the front does, and every socket."""
+    return (*front_refused(), *(Call(name) for name in ("socket", "socketpair", "connect", "bind", "listen")))
+
+
 def front_refused() -> tuple[Call, ...]:
     """What the front loses: it starts nothing, looks into nobody, and changes nothing about the machine.
 

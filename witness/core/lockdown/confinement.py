@@ -58,13 +58,13 @@ def confine(
     """
     ledger = Ledger(settings)
     rings = seccomp.uses_io_uring()
-    readable = _readable(reads)
+    found = readable(reads)
     ledger.take(Step.OWN_USER, lambda: _become(settings, state, writes))
     ledger.take(Step.LIMITS, steps.no_core_files)
     ledger.take(Step.NO_NEW_PRIVILEGES, steps.give_up_privileges)
     ledger.take(Step.NOT_DUMPABLE, steps.hide)
     ledger.take(Step.NO_NEW_CODE, steps.refuse_new_code)
-    ledger.take(Step.LANDLOCK, lambda: _landlock(state, writes, readable))
+    ledger.take(Step.LANDLOCK, lambda: _landlock(state, writes, found))
     ledger.take(Step.SECCOMP, lambda: seccomp.refuse(calls.front_refused(), absent=_absent(rings=rings)))
     taken = ledger.done("front")
     for step in taken:
@@ -83,7 +83,7 @@ def _become(settings: LockdownSettings, state: Path, writes: Sequence[Path]) -> 
     return account.name
 
 
-def _landlock(state: Path, writes: Sequence[Path], readable: Sequence[Path]) -> str:
+def _landlock(state: Path, writes: Sequence[Path], found: Sequence[Path]) -> str:
     steps.one_thread()
     state = state.resolve()
     rules = []
@@ -92,7 +92,7 @@ def _landlock(state: Path, writes: Sequence[Path], readable: Sequence[Path]) -> 
         if _holds(folder, state):
             raise NotHere(f"{folder}, which the front writes, holds the state folder")
         rules.append(Rule(folder, WRITE))
-    rules += [Rule(path, READ) for path in readable if not _holds(path, state)]
+    rules += [Rule(path, READ) for path in found if not _holds(path, state)]
     return f"not the state folder ({landlock.restrict(rules, network=True)})"
 
 
@@ -100,11 +100,16 @@ def _holds(folder: Path, state: Path) -> bool:
     return state.is_relative_to(folder.resolve())
 
 
-def _readable(more: Sequence[Path]) -> list[Path]:
+def readable(more: Sequence[Path]) -> list[Path]:
     """The system's and Python's own, where later imports may find something, and more."""
-    python = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, *sys.path]
-    found = [*map(Path, SYSTEM), *map(Path, filter(None, python)), *more]
+    found = [*map(Path, SYSTEM), *python_paths(), *more]
     return [path for path in dict.fromkeys(found) if path != Path("/")]
+
+
+def python_paths() -> list[Path]:
+    """Where Python's modules are, and ours."""
+    python = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, *sys.path]
+    return [path for path in map(Path, filter(None, python)) if path != Path("/")]
 
 
 def _absent(*, rings: bool) -> tuple[str, ...]:

@@ -139,9 +139,13 @@ def others_of(account: Account, what: bytes) -> tuple[int, ...]:
 
 def written(layout: StateLayout) -> tuple[Path, ...]:
     """The files that a running core writes."""
+    return (*database_files(layout), layout.core_lock)
+
+
+def database_files(layout: StateLayout) -> tuple[Path, ...]:
+    """The database and what SQLite keeps beside it."""
     database = layout.database
-    beside = (database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm"))
-    return (*beside, layout.core_lock)
+    return tuple(database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm"))
 
 
 def hand_over(layout: StateLayout, core: Account, front: Account | None) -> None:
