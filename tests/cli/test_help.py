@@ -33,6 +33,7 @@ def test_the_commands_are_those_of_the_contract():
         "logs show",
         "logs disable",
         "logs enable",
+        "logs keys",
         "lists",
         "lists preview",
         "lists pull",

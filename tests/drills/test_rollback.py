@@ -329,15 +329,39 @@ def test_a_changed_record_stops_signing(layout: StateLayout, log: SimulatedLog) 
         assert refused.kind == Kind.RECORD_INVALID
 
 
-def test_a_log_s_key_replaced_under_a_running_core(layout: StateLayout, log: SimulatedLog) -> None:
+def exchange_key(layout: StateLayout, thief: SimulatedKey) -> None:
+    """By somebody who takes the guards away first."""
+    connection = sqlite3.connect(layout.database)
+    with pytest.raises(sqlite3.IntegrityError):
+        connection.execute("UPDATE log_keys SET vkey = ?", (str(thief.vkey),))
+    connection.execute("DROP TRIGGER log_keys_stand")
+    connection.execute("UPDATE log_keys SET vkey = ?", (str(thief.vkey),))
+    connection.execute("UPDATE logs SET change = change + 1")
+    connection.commit()
+    connection.close()
+
+
+def test_a_further_key_by_plain_sql_under_a_running_core(layout: StateLayout, log: SimulatedLog) -> None:
+    """The database lets keys be added, for the command does; that it was no command, the core finds out."""
     thief = SimulatedKey(ORIGIN, number=7)
     with running(layout), SocketClient(layout.core_socket) as client:
         grow(client, log, 0)
         connection = sqlite3.connect(layout.database)
-        connection.execute("UPDATE log_keys SET vkey = ?", (str(thief.vkey),))
-        connection.execute("UPDATE logs SET change = change + 1")
+        connection.execute(
+            "INSERT INTO log_keys (log_id, vkey, source, added) VALUES (1, ?, '', 1)", (str(thief.vkey),)
+        )
         connection.commit()
         connection.close()
+        told = poll("an alarm", lambda: status(client).alarms or None)
+        assert f"{Kind.LOG_KEY} {ORIGIN!r}" in told[0]
+        assert isinstance(client.add_checkpoint(log.add_checkpoint(4, keys=[thief])), SigningStopped)
+
+
+def test_a_log_s_key_replaced_under_a_running_core(layout: StateLayout, log: SimulatedLog) -> None:
+    thief = SimulatedKey(ORIGIN, number=7)
+    with running(layout), SocketClient(layout.core_socket) as client:
+        grow(client, log, 0)
+        exchange_key(layout, thief)
         told = poll("an alarm", lambda: status(client).alarms or None)
         assert f"{Kind.LOG_KEY} {ORIGIN!r}" in told[0]
         answer = client.add_checkpoint(log.add_checkpoint(4, keys=[thief]))
@@ -359,10 +383,7 @@ def test_a_log_s_key_replaced_while_nothing_ran(layout: StateLayout, log: Simula
         grow(client, log, 0)
         assert core.stop() == 0
     thief = SimulatedKey(ORIGIN, number=7)
-    connection = sqlite3.connect(layout.database)
-    connection.execute("UPDATE log_keys SET vkey = ?", (str(thief.vkey),))
-    connection.commit()
-    connection.close()
+    exchange_key(layout, thief)
     with running(layout), SocketClient(layout.core_socket) as client:
         assert isinstance(client.add_checkpoint(log.add_checkpoint(4, keys=[thief])), SigningStopped)
 
@@ -385,3 +406,57 @@ def test_alarms_are_never_deleted(layout: StateLayout, log: SimulatedLog, tmp_pa
         with pytest.raises(sqlite3.IntegrityError):
             desk.connection.execute("DELETE FROM alarms")
     assert os.environ.get("WITNESS_STATE") is None
+
+
+def test_a_log_that_was_given_up_stays_so_when_an_older_database_comes_back(
+    layout: StateLayout, log: SimulatedLog, tmp_path: Path
+) -> None:
+    other = SimulatedLog("drill.example/other", size=3, keys=[SimulatedKey("drill.example/other", number=4)])
+    trust(layout, other)
+    cosigned_then_rolled_back(layout, log, tmp_path)
+    with running(layout) as core, SocketClient(layout.core_socket) as client:
+        with Desk(layout.database) as desk:
+            (behind,) = recover.plan(desk).behind
+            recover.give_up(desk, behind, NOW)
+            recover.settle_what_is_over(desk, NOW)
+        poll("others go on", lambda: status(client).ready or None)
+        assert core.stop() == 0
+    put_back(tmp_path / "old.db", layout)
+    with running(layout), SocketClient(layout.core_socket) as client:
+        told = status(client).alarms
+        assert any(alarm.startswith(f"{Kind.ABANDONED} {ORIGIN!r}") for alarm in told), told
+        with Desk(layout.database) as desk:
+            assert recover.plan(desk).behind == ()
+            recover.settle_what_is_over(desk, NOW)
+        poll("others go on", lambda: status(client).ready or None)
+        assert isinstance(client.add_checkpoint(other.add_checkpoint(0)), bytes)
+        assert isinstance(client.add_checkpoint(log.add_checkpoint(4)), SigningStopped)
+
+
+def test_a_retired_identity_stays_so_when_an_older_database_comes_back(
+    layout: StateLayout, log: SimulatedLog, tmp_path: Path
+) -> None:
+    with running(layout) as core, SocketClient(layout.core_socket) as client:
+        grow(client, log, 0)
+        assert core.stop() == 0
+    database(layout, tmp_path / "old.db")
+    with running(layout) as core, SocketClient(layout.core_socket) as client:
+        with Desk(layout.database) as desk:
+            recover.retire(desk, NOW)
+        poll("it has stopped", lambda: status(client).alarms or None)
+        assert core.stop() == 0
+    put_back(tmp_path / "old.db", layout)
+    for _ in range(2):
+        with running(layout) as core, SocketClient(layout.core_socket) as client:
+            refused = client.add_checkpoint(log.add_checkpoint(4))
+            assert isinstance(refused, SigningStopped)
+            with Desk(layout.database) as desk:
+                assert recover.settle_what_is_over(desk, NOW) == ()
+                assert Kind.RETIRED in {alarm.kind for alarm in recover.plan(desk).for_good}
+            assert core.stop() == 0
+    layout.database.unlink()
+    schema.create(layout.database, name="witness.example/w1", identity="0123456789abcdef", now=NOW)
+    trust(layout, log)
+    with running(layout), SocketClient(layout.core_socket) as client:
+        assert isinstance(client.add_checkpoint(log.add_checkpoint(0)), (SigningStopped, StateBehind))
+        assert any(alarm.startswith(Kind.RETIRED) for alarm in status(client).alarms)

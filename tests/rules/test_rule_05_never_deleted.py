@@ -44,6 +44,15 @@ STATEMENTS = {
     "UPDATE heads SET size = 4": "a head never goes back",
     "UPDATE heads SET timestamp = timestamp - 1": "a head never goes back",
     "UPDATE heads SET root = zeroblob(32)": "a head never goes back",
+    "UPDATE logs SET origin = 'another'": "a log keeps its origin",
+    "UPDATE logs SET origin_hash = zeroblob(32)": "a log keeps its origin",
+    "UPDATE logs SET id = 7": "a log keeps its origin",
+    "REPLACE INTO logs SELECT * FROM logs": "a log is added once",
+    "DELETE FROM log_keys": "never deleted",
+    "UPDATE log_keys SET vkey = 'another'": "stays as it is",
+    "UPDATE log_keys SET log_id = 2": "stays as it is",
+    "UPDATE log_keys SET withdrawn = 1": "the last key of an enabled log",
+    "REPLACE INTO log_keys SELECT * FROM log_keys": "written down once",
 }
 
 

@@ -14,6 +14,7 @@ import click
 from feeders.kinds import NOT_POLLED, make_source
 from feeders.protocol import BadUrl, FeedLog
 from feeders.tools import Tools
+from witness.cli.authority import approved
 from witness.cli.config import wrong_url
 from witness.cli.errors import Failure, TheAnswerIsNo, WrongUsage
 from witness.cli.importing import import_logs
@@ -80,12 +81,15 @@ def add(
     With --origin, all VKEYs are keys of that one log; without it, each log is named as its keys are. Given
     settings replace those of a known log; others stay.
     """
-    keys = tuple(_parse_key(vkey) for vkey in dict.fromkeys(vkeys))
+    keys = tuple(parse_key(vkey) for vkey in dict.fromkeys(vkeys))
     by_origin = _by_origin(origin, keys)
     if len(by_origin) > 1 and (wish["url"] is not None or pin is not None):
         raise WrongUsage("one --url or --pin is for one log", "add the logs one by one, or give --origin")
     settings = _settings(_Wish(**wish))
-    with LogBook(existing(layout).database) as book, book.transaction():
+    with LogBook(existing(layout).database) as book:
+        for name, each in by_origin.items():
+            approved(layout, book, name, each, ())
+    with LogBook(layout.database) as book, book.transaction():
         done = [_add(book, name, each, settings, pin) for name, each in by_origin.items()]
     if as_json:
         facts = [
@@ -246,7 +250,10 @@ def known(book: LogBook, origin: str) -> tuple[LogRecord, Head | None]:
 def _switch(layout: StateLayout, origin: str, *, disabled: bool, as_json: bool) -> None:
     with LogBook(existing(layout).database) as book, book.transaction():
         known(book, origin)
-        changed = book.set_disabled(origin, disabled=disabled)
+        try:
+            changed = book.set_disabled(origin, disabled=disabled)
+        except LogKeyRefused as error:
+            raise TheAnswerIsNo(error.reason, error.hint) from error
     if as_json:
         click.echo(
             json.dumps({"origin": origin, "disabled": disabled, "changed": changed}, ensure_ascii=False)
@@ -256,7 +263,8 @@ def _switch(layout: StateLayout, origin: str, *, disabled: bool, as_json: bool) 
     click.echo(f"{origin} is {state}" if changed else f"{origin} was {state} already")
 
 
-def _parse_key(vkey: str) -> VerifierKey:
+def parse_key(vkey: str) -> VerifierKey:
+    """A vkey as somebody typed it. Raises WrongUsage."""
     try:
         return parse_vkey(vkey)
     except MalformedVKey as error:

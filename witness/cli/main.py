@@ -16,7 +16,7 @@ from witness.core.layout import StateLayout
 _COMMANDS: Final = {
     "init": "witness.cli.init",
     "run": "witness.cli.run",
-    "logs": "witness.cli.logs",
+    "logs": "witness.cli.log_keys",
     "lists": "witness.cli.lists",
     "feed": "witness.cli.feed",
     "checkpoint": "witness.cli.checkpoint",

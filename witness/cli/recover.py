@@ -15,10 +15,11 @@ import click
 import witness
 from witness.cli.authority import authorised
 from witness.cli.errors import NO, Failure, TheAnswerIsNo, WrongUsage, say_error, say_warning
-from witness.cli.logs import json_option
+from witness.cli.logs import json_option, known
 from witness.cli.output import when
 from witness.cli.state import existing, pass_layout
 from witness.core.continuity import recover as way
+from witness.core.continuity.authority import Action, keys_subject
 from witness.core.continuity.memory import MADE_ANEW
 from witness.core.continuity.recover import Behind, CannotRecover, Plan, Standstill
 from witness.core.keystore import keyring
@@ -114,7 +115,8 @@ def _change(layout: StateLayout, desk: Desk, options: dict[str, Any], now: int) 
         way.give_up(desk, _behind(way.plan(desk), origin), now)
     for origin in options["accept_keys"]:
         with LogBook(layout.database) as book:
-            record, _ = book.get(origin)
+            record, _ = known(book, origin)
+        authorised(layout, desk, Action.LOG_KEYS, keys_subject(origin, record.vkeys), now)
         way.accept_keys(desk, origin, digest_of_keys(record.vkeys), now)
     if options["accept_clock"]:
         way.accept_clock(desk, now)

@@ -101,11 +101,15 @@ class LogState:
         self._vkeys, self._keys, self._digest = vkeys, None, None
 
     @property
+    def vkeys(self) -> tuple[str, ...]:
+        """The keys trusted for the log, as text."""
+        return self._vkeys if self._keys is None else tuple(str(key) for key in self._keys)
+
+    @property
     def keys_digest(self) -> str:
         """Names the set of keys trusted for the log (`digest_of_keys`)."""
         if self._digest is None:
-            vkeys = self._vkeys if self._keys is None else tuple(str(key) for key in self._keys)
-            self._digest = digest_of_keys(vkeys)
+            self._digest = digest_of_keys(self.vkeys)
         return self._digest
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -164,9 +166,10 @@ def use(desk: Desk, authority: Authority, action: Action, subject: dict[str, Any
             _end(desk, proposal, "used", now)
             return
         best = max(best, len(proposal.approvals))
+    asked = f" --subject {shlex.quote(about)}" if subject else ""
     raise NotApproved(
         f"{action} needs {authority.needed} of {len(authority.operators)} operators, and {best} approved it",
-        f"witness approvals propose {action}, and have operators approve it",
+        f"witness approvals propose {action}{asked}, and have operators approve it",
     )
 
 
@@ -180,6 +183,31 @@ def was_used(desk: Desk, authority: Authority, action: Action, since: int) -> bo
         and len(set(proposal.approvals)) >= authority.needed
         for proposal in proposals(desk, authority)
     )
+
+
+def keys_subject(origin: str, vkeys: Iterable[str]) -> dict[str, Any]:
+    """What a change of a log's keys is about: the log, and all keys that it is to have afterwards."""
+    return {"origin": origin, "keys": sorted(vkeys)}
+
+
+def keys_were_approved(desk: Desk, authority: Authority, origin: str, vkeys: Iterable[str]) -> bool:
+    """Whether the last change of a log's keys that was approved is to these keys.
+
+    The last by the expiry that operators signed: when it was used stands in the database alone.
+    """
+    if not authority.needed:
+        return True
+    wanted = json.dumps(keys_subject(origin, vkeys), sort_keys=True, ensure_ascii=False)
+    approved = [
+        proposal
+        for proposal in proposals(desk, authority)
+        if proposal.action == Action.LOG_KEYS
+        and proposal.ended == "used"
+        and json.loads(proposal.subject).get("origin") == origin
+        and _statement_fits(proposal)
+        and len(set(proposal.approvals)) >= authority.needed
+    ]
+    return bool(approved) and max(approved, key=lambda each: each.expires).subject == wanted
 
 
 def _statement_fits(proposal: Proposal) -> bool:

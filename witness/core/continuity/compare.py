@@ -116,7 +116,8 @@ def _with_mark(book: LogBook, mark: Mark, source: str, now: int, note: bytes | N
     elif head.root != mark.root:
         kind, have, detail = Kind.OTHER_ROOT, head.size, "another root of the same size was cosigned"
     elif head.timestamp < mark.timestamp:
-        kind, have = Kind.SECOND_COPY, head.size
+        # Our own record is no second copy: it tells of what this state did, and has forgotten.
+        kind, have = Kind.STATE_BEHIND if note is None else Kind.SECOND_COPY, head.size
         detail = (
             f"cosigned again {mark.timestamp - head.timestamp} s after the last time that this state knows"
         )

@@ -131,7 +131,12 @@ class Comparison:
         survey.behind = [each for each in survey.behind if each.origin not in halting.given_up]
         if survey.behind:
             await halting.alarm_of_many(survey.behind)
-        halting.rekeyed.update(survey.rekeyed)
+        if not audit_fault:
+            halting.rekeyed.update(survey.rekeyed)
+        for origin in survey.rekeyed if audit_fault else ():
+            # What an older database says that an operator did to keys may have been undone since.
+            detail = "its keys are others than they were, and this database is older"
+            await halting.plain(Kind.LOG_KEY, compare.HIGH_WATER, detail, origin)
         if audit_fault:
             await halting.plain(Kind.AUDIT_BEHIND, compare.HIGH_WATER, audit_fault)
         return survey

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from witness.core.continuity import memory
-from witness.core.continuity.authority import Action, Authority, was_used
+from witness.core.continuity.authority import Action, Authority, keys_were_approved, was_used
 from witness.core.continuity.records import Records
 from witness.core.refusals import CoreError, NotCompared, SigningStopped, StateBehind
 from witness.core.request import LogState
@@ -185,7 +185,8 @@ class Halting:
         for origin in sorted(self.rekeyed):
             state = witness.book.get(origin)
             digest = state.keys_digest if state is not None else ""
-            if await records.do(memory.keys_sanctioned, records.desk, origin, digest):
+            vkeys = state.vkeys if state is not None else ()
+            if await records.do(self._sanctioned, origin, digest, vkeys):
                 await records.tell([Event("log-keys", {"origin": origin, "keys": digest})], witness)
                 if records.writable:
                     await records.do(records.append_heads, witness, [origin])
@@ -194,6 +195,13 @@ class Halting:
                 await self.plain(Kind.LOG_KEY, "the database", detail, origin)
             self.rekeyed.discard(origin)
         self.apply()
+
+    def _sanctioned(self, origin: str, digest: str, vkeys: tuple[str, ...]) -> bool:
+        """Whether an operator's command gave a log these keys, with as many approvals as that needs."""
+        desk = self._records.desk
+        return memory.keys_sanctioned(desk, origin, digest) and keys_were_approved(
+            desk, self._authority, origin, vkeys
+        )
 
 
 def _error(alarm: Alarm) -> CoreError:

@@ -39,6 +39,9 @@ BLIND: Final = frozenset({Kind.RECORD_LOST, Kind.RECORD_INVALID, Kind.COUNTER})
 BY_ITSELF: Final = BLIND | {Kind.RESTORED, Kind.AUDIT_BEHIND, Kind.DEVICE}
 """Alarms that are over once no log is behind."""
 
+ABOUT_A_HEAD: Final = frozenset({Kind.STATE_BEHIND, Kind.SECOND_COPY})
+"""Alarms that are over once the log that they name was brought forward, or given up."""
+
 
 class CannotRecover(StoreError):
     """What was asked would break the one promise, or what was given does not prove what it must."""
@@ -88,16 +91,16 @@ class Plan:
 def plan(desk: Desk) -> Plan:
     """What there is to do."""
     standing = alarms.standing(desk)
+    given_up = {alarm.origin for alarm in standing if alarm.kind is Kind.ABANDONED}
     behind: dict[str, Behind] = {}
     for alarm in standing:
-        if alarm.kind in (Kind.STATE_BEHIND, Kind.SECOND_COPY) and alarm.seen is not None:
+        if alarm.kind in ABOUT_A_HEAD and alarm.seen is not None and alarm.origin not in given_up:
             record, head = _log(desk, alarm.origin)
             behind[alarm.origin] = Behind(
                 record, alarm.origin, head, alarm.seen, alarm.root, alarm.stamp, alarm.source,
                 copy=alarm.kind is Kind.SECOND_COPY,
             )  # fmt: skip
     if any(alarm.kind in BLIND for alarm in standing):
-        given_up = {alarm.origin for alarm in standing if alarm.kind is Kind.ABANDONED}
         for record, head in load_logs(desk.connection, "h.cosignatures <> x'' ORDER BY l.origin", ()):
             if head is not None and record.origin not in behind and record.origin not in given_up:
                 behind[record.origin] = Behind(
@@ -151,7 +154,7 @@ def bring_forward(desk: Desk, behind: Behind, submissions: Sequence[AddCheckpoin
     with desk.transaction() as connection:
         _move(connection, record.log_id, head, after, format_note(checkpoint.text(), lines))
         for alarm in alarms.standing(desk):
-            if alarm.origin == behind.origin and alarm.kind in (Kind.STATE_BEHIND, Kind.SECOND_COPY):
+            if alarm.origin == behind.origin and alarm.kind in ABOUT_A_HEAD:
                 alarms.settle(desk, alarm, f"brought forward to size {after.size}", now)
         event = Event(
             "brought-forward",
@@ -170,7 +173,7 @@ def give_up(desk: Desk, behind: Behind, now: int) -> None:
     """Gives a log up: this identity never signs it again, and it no longer stops the others."""
     with desk.transaction() as connection:
         for alarm in alarms.standing(desk):
-            if alarm.origin == behind.origin and alarm.kind in (Kind.STATE_BEHIND, Kind.SECOND_COPY):
+            if alarm.origin == behind.origin and alarm.kind in ABOUT_A_HEAD:
                 alarms.settle(desk, alarm, "given up", now)
         have = behind.head.size if behind.head else -1
         alarms.raise_alarm(
@@ -188,7 +191,7 @@ def settle_what_is_over(desk: Desk, now: int) -> tuple[Alarm, ...]:
     found = plan(desk)
     if found.behind or found.for_good:
         return ()
-    over = tuple(alarm for alarm in found.alarms if alarm.kind in BY_ITSELF)
+    over = tuple(alarm for alarm in found.alarms if alarm.kind in BY_ITSELF | ABOUT_A_HEAD)
     with desk.transaction() as connection:
         for alarm in over:
             alarms.settle(desk, alarm, "no log is behind any more", now)

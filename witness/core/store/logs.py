@@ -1,14 +1,15 @@
 """Managing the logs: what `witness logs` does, daemon running or not.
 
 The command line opens the database itself; SQLite arbitrates, and a running core notices within a second.
-Logs are never deleted and their keys never removed here; a key is added by an operator's hand alone.
+Logs are never deleted, and neither are their keys: a key is withdrawn. A known log's keys change by an
+operator's hand alone.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -114,28 +115,111 @@ class LogBook:
                 (origin, origin_hash(origin), source, now),
             ).fetchone()
         log_id: int = row[0]
-        known = {text for (text,) in execute("SELECT vkey FROM log_keys WHERE log_id = ?", (log_id,))}
-        new_keys = tuple(key for key in dict.fromkeys(keys) if str(key) not in known)
+        new_keys = self._trust(log_id, origin, keys, source, now)
+        if not new and new_keys:
+            self._sanction(log_id, origin, Event("log-keys-added", {
+                "origin": origin, "added": [str(key) for key in new_keys], "source": source,
+            }), now)  # fmt: skip
+        changed = self._apply(log_id, settings)
+        if not new and changed:  # a trigger does it for keys
+            self._touch(log_id)
+        return Added(origin, new, new_keys, changed)
+
+    def change_keys(
+        self, origin: str, add: Sequence[VerifierKey], withdraw: Sequence[str], *, source: str, now: int
+    ) -> bool:
+        """Changes the keys of a known log; whether anything changed. Call it inside `transaction()`.
+
+        What a withdrawn key has signed stays: the head, the evidence. It can be added again.
+
+        Args:
+            origin: the log's.
+            add: keys to trust from now on.
+            withdraw: vkeys, as text, to trust no longer.
+            source: who does it, for the record.
+            now: POSIX seconds.
+
+        Raises:
+            UnknownLog: there is no such log.
+            LogKeyRefused: a key cannot be trusted, is not there to be withdrawn, or is the last one.
+        """
+        record = self.check_keys(origin, add, withdraw)
+        added = self._trust(record.log_id, origin, add, source, now)
+        for vkey in withdraw:
+            self._connection.execute(
+                "UPDATE log_keys SET withdrawn = ? WHERE log_id = ? AND vkey = ?", (now, record.log_id, vkey)
+            )
+        if not added and not withdraw:
+            return False
+        facts = {
+            "origin": origin,
+            "added": [str(key) for key in added],
+            "withdrawn": list(withdraw),
+            "source": source,
+        }
+        self._sanction(record.log_id, origin, Event("log-keys-changed", facts), now)
+        return True
+
+    def check_keys(self, origin: str, add: Sequence[VerifierKey], withdraw: Sequence[str]) -> LogRecord:
+        """Whether `change_keys` would do it; the log as it is. Raises what that raises."""
+        record, _ = self.get(origin)
+        for key in add:
+            _check_key(origin, key)
+        strange = [vkey for vkey in withdraw if vkey not in record.vkeys]
+        if strange:
+            raise LogKeyRefused(
+                f"{strange[0]} is no key of {origin!r}", "witness logs keys ORIGIN lists them"
+            )
+        if not {*record.vkeys, *map(str, add)} - set(withdraw) and not record.disabled:
+            raise LogKeyRefused(
+                f"{origin!r} would have no key left", "add its new key in the same step, or disable it first"
+            )
+        return record
+
+    def withdrawn(self, origin: str) -> tuple[tuple[str, int], ...]:
+        """The keys that are trusted no longer, each with when it was withdrawn (POSIX seconds)."""
+        rows = self._connection.execute(
+            "SELECT k.vkey, k.withdrawn FROM log_keys k JOIN logs l ON l.id = k.log_id"
+            " WHERE l.origin = ? AND k.withdrawn IS NOT NULL ORDER BY k.id",
+            (origin,),
+        ).fetchall()
+        return tuple((vkey, when) for vkey, when in rows)
+
+    def _trust(
+        self, log_id: int, origin: str, keys: Sequence[VerifierKey], source: str, now: int
+    ) -> tuple[VerifierKey, ...]:
+        """Trusts keys; returns those that were not trusted before."""
+        rows = self._connection.execute(
+            "SELECT vkey, withdrawn IS NULL FROM log_keys WHERE log_id = ?", (log_id,)
+        ).fetchall()
+        known = {vkey for vkey, trusted in rows if trusted}
+        before = {vkey for vkey, trusted in rows if not trusted}
+        new = tuple(key for key in dict.fromkeys(keys) if str(key) not in known)
         # Two keys of one name and key ID could not be told apart in a signature line.
         taken = {"+".join(text.split("+")[:2]) for text in known}
-        for key in new_keys:
+        for key in new:
             label = f"{key.name}+{key.key_id.hex()}"
             if label in taken:
                 raise LogKeyRefused(f"another key {label} is trusted for {origin!r} already")
             taken.add(label)
-            execute(
-                "INSERT INTO log_keys (log_id, vkey, source, added) VALUES (?, ?, ?, ?)",
-                (log_id, str(key), source, now),
-            )
-        if not new and new_keys:
-            # A running core stops a log whose keys change without this (`witness.core.continuity.guard`).
-            sanction_keys(self._connection, origin, digest_of_keys({*known, *map(str, new_keys)}))
-            facts = {"origin": origin, "added": [str(key) for key in new_keys], "source": source}
-            leave(self._connection, Event("log-keys-added", facts), now)
-        changed = self._apply(log_id, settings)
-        if not new and (new_keys or changed):
-            self._touch(log_id)
-        return Added(origin, new, new_keys, changed)
+            if str(key) in before:
+                self._connection.execute(
+                    "UPDATE log_keys SET withdrawn = NULL WHERE log_id = ? AND vkey = ?", (log_id, str(key))
+                )
+            else:
+                self._connection.execute(
+                    "INSERT INTO log_keys (log_id, vkey, source, added) VALUES (?, ?, ?, ?)",
+                    (log_id, str(key), source, now),
+                )
+        return new
+
+    def _sanction(self, log_id: int, origin: str, event: Event, now: int) -> None:
+        """Says that it was an operator: a running core stops a log whose keys change without this."""
+        rows = self._connection.execute(
+            "SELECT vkey FROM log_keys WHERE log_id = ? AND withdrawn IS NULL", (log_id,)
+        )
+        sanction_keys(self._connection, origin, digest_of_keys(vkey for (vkey,) in rows.fetchall()))
+        leave(self._connection, event, now)
 
     def note(self, event: Event, now: int) -> None:
         """Leaves something for the record. Call it inside `transaction()`."""
@@ -172,10 +256,13 @@ class LogBook:
 
         Raises:
             UnknownLog: there is no such log.
+            LogKeyRefused: it has no key, and is to be switched on.
         """
         record, _ = self.get(origin)
         if record.disabled == disabled:
             return False
+        if not disabled and not record.vkeys:
+            raise LogKeyRefused(f"{origin!r} has no key", "witness logs keys ORIGIN --add VKEY gives it one")
         self._connection.execute("UPDATE logs SET disabled = ? WHERE id = ?", (disabled, record.log_id))
         self._touch(record.log_id)
         event = Event("log-disabled" if disabled else "log-enabled", {"origin": origin})
@@ -195,7 +282,7 @@ class LogBook:
     def vkeys(self, origin: str) -> tuple[str, ...] | None:
         """The keys trusted for an origin, or None where there is no such log."""
         rows = self._connection.execute(
-            "SELECT k.vkey FROM logs l LEFT JOIN log_keys k ON k.log_id = l.id"
+            "SELECT k.vkey FROM logs l LEFT JOIN log_keys k ON k.log_id = l.id AND k.withdrawn IS NULL"
             " WHERE l.origin = ? ORDER BY k.id",
             (origin,),
         ).fetchall()

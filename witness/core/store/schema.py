@@ -208,6 +208,41 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TRIGGER cosignatures_stand BEFORE UPDATE ON cosignatures
     BEGIN SELECT RAISE(ABORT, 'a recorded cosignature stays as it is'); END;
     """,
+    # A log's key is withdrawn, and may be trusted again; it is never deleted or exchanged, and neither is the
+    # name of its log. Whoever changes keys is noticed by a running core, which asks who it was.
+    """
+    ALTER TABLE log_keys ADD COLUMN withdrawn INTEGER;
+    CREATE TRIGGER logs_keep_their_names BEFORE UPDATE ON logs
+    WHEN NEW.id <> OLD.id OR NEW.origin <> OLD.origin OR NEW.origin_hash <> OLD.origin_hash
+    BEGIN SELECT RAISE(ABORT, 'a log keeps its origin'); END;
+    CREATE TRIGGER logs_once BEFORE INSERT ON logs
+    WHEN EXISTS (SELECT 1 FROM logs WHERE id = NEW.id OR origin = NEW.origin OR origin_hash = NEW.origin_hash)
+    BEGIN SELECT RAISE(ABORT, 'a log is added once'); END;
+    CREATE TRIGGER logs_need_keys BEFORE UPDATE OF disabled ON logs
+    WHEN NEW.disabled = 0
+        AND NOT EXISTS (SELECT 1 FROM log_keys WHERE log_id = NEW.id AND withdrawn IS NULL)
+    BEGIN SELECT RAISE(ABORT, 'a log without a key stays disabled'); END;
+    CREATE TRIGGER log_keys_stay BEFORE DELETE ON log_keys
+    BEGIN SELECT RAISE(ABORT, 'a log''s key is withdrawn, never deleted'); END;
+    CREATE TRIGGER log_keys_stand BEFORE UPDATE ON log_keys
+    WHEN NEW.id <> OLD.id OR NEW.log_id <> OLD.log_id OR NEW.vkey <> OLD.vkey
+        OR NEW.source <> OLD.source OR NEW.added <> OLD.added
+    BEGIN SELECT RAISE(ABORT, 'a log''s key stays as it is'); END;
+    CREATE TRIGGER log_keys_once BEFORE INSERT ON log_keys
+    WHEN EXISTS (SELECT 1 FROM log_keys WHERE id = NEW.id OR (log_id = NEW.log_id AND vkey = NEW.vkey))
+    BEGIN SELECT RAISE(ABORT, 'a log''s key is written down once'); END;
+    CREATE TRIGGER log_keys_last BEFORE UPDATE OF withdrawn ON log_keys
+    WHEN NEW.withdrawn IS NOT NULL
+        AND EXISTS (SELECT 1 FROM logs WHERE id = NEW.log_id AND disabled = 0)
+        AND NOT EXISTS (SELECT 1 FROM log_keys
+            WHERE log_id = NEW.log_id AND id <> NEW.id AND withdrawn IS NULL)
+    BEGIN SELECT RAISE(ABORT, 'the last key of an enabled log is not withdrawn: disable the log first'); END;
+    CREATE TRIGGER log_keys_withdrawn_are_told AFTER UPDATE OF withdrawn ON log_keys
+    BEGIN UPDATE logs SET change = (SELECT max(change) + 1 FROM logs) WHERE id = NEW.log_id; END;
+    CREATE TRIGGER log_keys_added_are_told AFTER INSERT ON log_keys
+    WHEN EXISTS (SELECT 1 FROM log_keys WHERE log_id = NEW.log_id AND id <> NEW.id)
+    BEGIN UPDATE logs SET change = (SELECT max(change) + 1 FROM logs) WHERE id = NEW.log_id; END;
+    """,
 )
 
 

@@ -324,7 +324,7 @@ def load_logs(
     rows = connection.execute(
         f"SELECT {_LOG_COLUMNS}, h.size, h.root, h.timestamp, p.size, p.root,"  # noqa: S608 - `where` is ours, values are bound
         " (SELECT group_concat(vkey, char(10)) FROM"
-        "   (SELECT vkey FROM log_keys WHERE log_id = l.id ORDER BY id))"
+        "   (SELECT vkey FROM log_keys WHERE log_id = l.id AND withdrawn IS NULL ORDER BY id))"
         " FROM logs l LEFT JOIN heads h ON h.log_id = l.id LEFT JOIN pins p ON p.log_id = l.id"
         f" WHERE {where}",
         parameters,
