@@ -48,6 +48,8 @@ def test_the_commands_are_those_of_the_contract():
         "keys test",
         "keys attest",
         "keys import",
+        "keys rotate",
+        "keys statement",
         "keys retire",
         "keys serve",
         "keys counter",

@@ -14,6 +14,7 @@ from witness.bundles import (
     record_head,
     sigstore,
     sigsum,
+    succession,
     sumdb,
     tlog_proof,
 )
@@ -47,6 +48,7 @@ _TEXTS: Final[tuple[tuple[Callable[[bytes], bool], Callable[[bytes], Bundle]], .
     (sigsum.recognises, sigsum.parse),
     (attestation.recognises, attestation.parse),
     (record_head.recognises, record_head.parse),
+    (succession.recognises, succession.parse),
     (armored_witness.recognises_gob, armored_witness.parse_config),
     (sumdb.recognises_lookup, sumdb.parse_lookup),
     (sumdb.recognises_go_sum, sumdb.parse_go_sum),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from witness.cli.config import Config, beside
 from witness.cli.errors import Failure
+from witness.cli.generations import signing
 from witness.cli.state import check_path
-from witness.core.keystore import keyring
 from witness.core.keystore.softkey import algorithm_of
 from witness.core.layout import StateLayout
 from witness.core.store.logs import LogBook
@@ -37,7 +37,7 @@ def check_keys(layout: StateLayout, config: Config) -> None:
         Failure: they are not.
         KeystoreError: the keys' public part is missing or broken.
     """
-    public = keyring.read(layout)
+    public = signing(layout)
     if public.name != config.name:
         raise Failure(
             f"{layout.config} names the witness {config.name!r}, and its keys are {public.name!r}'s",

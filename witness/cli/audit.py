@@ -12,6 +12,7 @@ import click
 
 from witness.cli.continuity import record_path
 from witness.cli.errors import Failure, TheAnswerIsNo, one_line, say_warning
+from witness.cli.generations import record_keys
 from witness.cli.key_access import own_passphrase
 from witness.cli.logs import json_option
 from witness.cli.output import when
@@ -20,8 +21,8 @@ from witness.cli.trusting import read_file
 from witness.core.continuity import highwater
 from witness.core.continuity.attested import ATTESTED_HEAD
 from witness.core.continuity.highwater import RecordInvalid
-from witness.core.continuity.secret import AUDIT, HIGH_WATER, MacKey, mac_key
-from witness.core.keystore import keyring, softkey
+from witness.core.continuity.secret import MacKey
+from witness.core.keystore import keyring
 from witness.core.keystore.attesting import attestation_vkeys
 from witness.core.keystore.base import KeystoreError
 from witness.core.keystore.keyring import Ring
@@ -166,11 +167,10 @@ def cosignatures(layout: StateLayout, *, origin: str | None, since: int, as_json
 
 def _keys(layout: StateLayout) -> tuple[tuple[MacKey, MacKey] | None, list[str]]:
     try:
-        signers = softkey.open_keystore(layout.softkey, own_passphrase(layout)).signers()
-    except KeystoreError as error:
-        return None, [f"the MACs were not checked: {error.reason}"]
-    key = layout.records_key
-    return (mac_key(signers, HIGH_WATER, key), mac_key(signers, AUDIT, key)), []
+        return record_keys(layout, own_passphrase(layout)), []
+    except (KeystoreError, FileNotFoundError) as error:
+        reason = error.reason if isinstance(error, KeystoreError) else f"{error.filename} is missing"
+        return None, [f"the MACs were not checked: {reason}"]
 
 
 def _read_head(file: str, ring: Ring) -> RecordHead:

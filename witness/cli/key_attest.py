@@ -86,7 +86,7 @@ def open_attestation_keys(
         if place.device in found:
             continue
         if key.how == "soft":
-            opened_key = softkey.open_keystore(layout.softkey, passphrase).attestation
+            opened_key = softkey.open_keystore(keyring.key_file(layout, key), passphrase).attestation
         else:
             opened_key = _derived(ring, key, place, passphrase)
         # By its public key: rings made before attestations were have it under another name.

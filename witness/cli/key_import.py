@@ -10,11 +10,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from witness.cli.errors import Failure
+from witness.cli.generations import signing
 from witness.cli.key_access import not_running, own_passphrase
 from witness.cli.state import existing, pass_layout
+from witness.core.continuity.staging import new_file
 from witness.core.keystore import keyring, softkey
 from witness.core.keystore.base import Algorithm
-from witness.core.keystore.keyring import SOFT, DeviceEntry, KeyEntry, Place
+from witness.core.keystore.keyring import FILE, SOFT, DeviceEntry, KeyEntry, Place
 from witness.core.keystore.softkey import algorithm_of
 from witness.core.layout import StateLayout
 from witness.tlog.note import MalformedSignerKey, parse_signer_key
@@ -29,7 +31,7 @@ def import_(layout: StateLayout, *, file: Path) -> None:
     A witness that has an Ed25519 key keeps it: another key is another identity. (`witness init --import-key`
     makes a witness with a key that exists.)
     """
-    ring = keyring.read(existing(layout))
+    ring = signing(existing(layout))
     name, seed = read_ed25519(file)
     if name is not None and name != ring.name:
         raise Failure(f"the key in {file} has the name {name!r}, and this witness is {ring.name!r}")
@@ -45,17 +47,19 @@ def import_(layout: StateLayout, *, file: Path) -> None:
         )
     with not_running(layout):
         passphrase = own_passphrase(layout)
-        softkey.add_seed(
-            layout.softkey, passphrase, Algorithm.ED25519, seed, identity=ring.identity, name=ring.name
-        )
+        newest = max(key.rotation for key in ring.witness_keys)
+        path = layout.softkey if newest == 0 else new_file(layout, newest)
+        softkey.add_seed(path, passphrase, Algorithm.ED25519, seed, identity=ring.identity, name=ring.name)
         if keyring.exists(layout):
             devices = (
                 ring.devices
                 if any(d.name == SOFT for d in ring.devices)
                 else (*ring.devices, DeviceEntry(SOFT, SOFT))
             )
-            entry = KeyEntry(vkey, keyring.WITNESS, "soft", (Place(SOFT),))
-            keyring.write(layout, dataclasses.replace(ring, devices=devices, keys=(entry, *ring.keys)))
+            place = Place(SOFT, {FILE: path.name} if newest else {})
+            entry = KeyEntry(vkey, keyring.WITNESS, "soft", (place,), rotation=newest)
+            kept = keyring.read(layout).keys  # with those of retired generations
+            keyring.write(layout, dataclasses.replace(ring, devices=devices, keys=(entry, *kept)))
     click.echo(str(vkey))
 
 

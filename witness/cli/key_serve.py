@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from witness.cli.errors import Failure
+from witness.cli.generations import known
 from witness.cli.key_access import not_running, own_passphrase
 from witness.cli.state import existing, pass_layout, read_config
 from witness.core.keystore.door import KeyDoor
@@ -31,7 +32,7 @@ def serve(layout: StateLayout, *, path: Path, uids: tuple[int, ...]) -> None:
     """
     config = read_config(existing(layout))
     with not_running(layout):
-        keychain = Keychain.prepare(layout, passphrase=own_passphrase(layout))
+        keychain = Keychain.prepare(layout, passphrase=own_passphrase(layout), retired=known(layout).retired)
         try:
             logging.basicConfig(
                 level=config.log.level, format="%(asctime)s %(levelname)s %(name)s %(message)s"

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from witness.cli.errors import TheAnswerIsNo
+from witness.cli.generations import known, stage
 from witness.cli.key_access import own_passphrase
 from witness.cli.key_devices import opened, told
 from witness.cli.key_register import must_derive
@@ -20,6 +21,7 @@ from witness.core.keystore.base import KeyInvalid, KeystoreError
 from witness.core.keystore.keychain import secret_of
 from witness.core.keystore.keyring import KeyEntry, Place, Ring
 from witness.core.layout import StateLayout
+from witness.core.store.generations import Stage
 
 
 @click.command()
@@ -31,7 +33,8 @@ def test(layout: StateLayout, *, as_json: bool) -> None:
     The message is a cosignature over an empty tree of the witness's own, which can contradict nothing. Exit
     code 1: a key does not sign, or not rightly.
     """
-    ring = keyring.read(existing(layout))
+    found = known(existing(layout))
+    ring = keyring.read(layout).only(lambda key: stage(found, key) is not Stage.RETIRED)
     passphrase = own_passphrase(layout)
     results = [
         _test(layout, ring, key, place, passphrase) for key in ring.witness_keys for place in key.places
@@ -61,7 +64,7 @@ def _test(
     began = time.perf_counter()
     try:
         if key.how == "soft":
-            signers = softkey.open_keystore(layout.softkey, passphrase).signers()
+            signers = softkey.open_keystore(keyring.key_file(layout, key), passphrase).signers()
             opened_at = time.perf_counter()
             _sign_soft(key, next(each for each in signers if each.vkey == key.vkey).sign)
         else:

@@ -19,11 +19,11 @@ import click
 
 from witness.cli.config import wrong_url
 from witness.cli.errors import NO, WORLD, WrongUsage, say_error
+from witness.cli.generations import signing
 from witness.cli.logs import json_option
 from witness.cli.probe_log import ProbeLog, open_probe_log
 from witness.cli.running import core_checkpoint, core_status, front_status
 from witness.cli.state import existing, pass_layout, read_config
-from witness.core.keystore import keyring
 from witness.core.keystore.softkey import algorithm_of
 from witness.core.layout import StateLayout
 from witness.core.refusals import CoreError
@@ -140,7 +140,7 @@ def probe(context: click.Context, layout: StateLayout, url: str | None, *, as_js
     if url is not None and (wrong := wrong_url(url)):
         raise WrongUsage(f"--url {url!r}: {wrong}")
     config = read_config(existing(layout))
-    public = keyring.read(layout)
+    public = signing(layout)
     log = open_probe_log(layout.keys / "probe.json", f"{public.name}/probe")
     journey = Journey(quiet=as_json)
     failed: HopFailed | None = None

@@ -54,6 +54,7 @@ MEANING: Final = {
     Kind.DEVICE: "the device that this witness counts with is another one, or was wiped",
     Kind.LOG_KEY: "the keys of a log were changed behind the witness's back",
     Kind.ABANDONED: "the log was given up and is never signed again",
+    Kind.RETIRED_KEY: "a retired key is here again: an old keys folder was put back",
     Kind.RETIRED: "this identity was retired",
 }
 

@@ -15,6 +15,7 @@ from feeders.poll import Status
 from witness.cli.agreement import check_keys, open_to_others
 from witness.cli.config import Config
 from witness.cli.errors import Failure, Foreseen, TheAnswerIsNo, foreseen, one_line
+from witness.cli.generations import signing
 from witness.cli.logs import json_option
 from witness.cli.output import plural, when
 from witness.cli.pulling import alarms
@@ -101,7 +102,7 @@ def _of_config(layout: StateLayout, problems: list[str]) -> Config | None:
 
 def _of_keys(layout: StateLayout, problems: list[str]) -> dict[str, Any] | None:
     try:
-        public = keyring.read(layout)
+        public = signing(layout)
         sealed = keyring.sealed(layout, public)
     except KeystoreError as error:
         problems.append(_told(error))
@@ -170,6 +171,8 @@ def _core_lines(core: dict[str, Any]) -> Iterator[str]:
     refused = ", ".join(f"{code} {count}" for code, count in sorted(core["refusals"].items()) if count)
     commits = plural(core["commits"], "commit", "commits")
     yield f"work      {core['accepted']} accepted in {commits}; refused: {refused or 'none'}"
+    if core["rotation"]:
+        yield f"rotation  {one_line(core['rotation'])}"
     if core["contradictions"]:
         yield f"evidence  {plural(core['contradictions'], 'contradiction', 'contradictions')} by logs is kept"
     for alarm in core["alarms"]:

@@ -35,6 +35,7 @@ from witness.bundles import (
 from witness.bundles import verify as verify_bundle
 from witness.bundles.formats import MAX_BUNDLE_SIZE
 from witness.bundles.sumdb import needed_tiles
+from witness.cli.durations import seconds
 from witness.cli.errors import NO, WORLD, Failure, WrongUsage, one_line, say_error
 from witness.cli.trust_store import TrustStore
 from witness.cli.trusting import read_file, read_key, read_policy
@@ -51,8 +52,6 @@ MAX_ARTIFACT_SIZE: Final = 1 << 30
 """Bytes of an artifact; each is read into memory."""
 
 
-_DURATION: Final = re.compile(r"([0-9]{1,12})([smhdw]?)")
-_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LEAF_HASH: Final = re.compile("[0-9a-fA-F]{64}")
 
 
@@ -144,9 +143,9 @@ def verify(  # noqa: PLR0917 - click's calling convention; the names are the opt
     """Verify proof bundles offline: was this in the log, as the witnesses saw it?
 
     Knows tlog-proof, signed checkpoints, Armory Drive and Armored Witness bundles, device attestations,
-    Sigsum proofs, Sigstore bundles, Go checksum database look-ups and go.sum, evidence of a log's
-    misbehaviour, and heads of a witness's record, by their content. A FILE of - is standard input. Exits with
-    0 if every file verifies, 1 if one does not, 2 when called wrongly, 3 if one cannot be read.
+    succession statements, Sigsum proofs, Sigstore bundles, Go checksum database look-ups and go.sum, evidence
+    of a log's misbehaviour, and heads of a witness's record, by their content. A FILE of - is standard input.
+    Exits with 0 if every file verifies, 1 if one does not, 2 when called wrongly, 3 if one cannot be read.
     """
     if previous is not None and trust_store is not None:
         raise WrongUsage("--previous and --trust-store exclude each other")
@@ -156,7 +155,7 @@ def verify(  # noqa: PLR0917 - click's calling convention; the names are the opt
     known = Dialect(dialect)
     contents, tiles = _artifacts(artifacts)
     policy = read_policy(policy_file, known)
-    age = _duration(max_age)
+    age = seconds("--max-age", max_age) if max_age is not None else None
     if age is not None and policy is None and not witnesses:
         raise WrongUsage("--max-age says nothing without witnesses", "give --policy or --witness")
     options = Options(
@@ -280,17 +279,6 @@ def _leaf_hash(text: str | None) -> bytes | None:
     if not _LEAF_HASH.fullmatch(text):
         raise WrongUsage("--leaf-hash: not 64 hex digits")
     return bytes.fromhex(text)
-
-
-def _duration(text: str | None) -> int | None:
-    if text is None:
-        return None
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise WrongUsage(
-            f"--max-age {text}: not a duration", "a number with s, m, h, d or w: 90s, 15m, 24h, 7d"
-        )
-    return int(match[1]) * _SECONDS[match[2]]
 
 
 def _artifacts(pairs: Sequence[str]) -> tuple[dict[str, bytes], Path | None]:

@@ -10,7 +10,9 @@ from its fields. So no caller, and no bug above, can have bytes of its choosing 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import sys
+import threading
+from collections.abc import Collection, Sequence
 
 from witness.core.keystore.base import KeyBusy, KeystoreError, PacedSigner, Signer
 from witness.core.refusals import KeyUnavailable, Overloaded, SubtreesUnsupported
@@ -19,20 +21,69 @@ from witness.tlog.cosignature import cosignature_v1_message, cosigned_message, e
 from witness.tlog.note import Signature, SignatureType, VerifierKey
 
 
+class _Hand:
+    """The keys that sign at one moment, and how many cosignatures are being made with them."""
+
+    def __init__(self, signers: Sequence[Signer]) -> None:
+        self.signers = tuple(signers)
+        self.vkeys = tuple(signer.vkey for signer in signers)
+        self.for_subtrees = tuple(
+            signer for signer in signers if signer.vkey.type == SignatureType.COSIGNATURE_MLDSA44
+        )
+        self.paced = [(s.vkey, s) for s in signers if isinstance(s, PacedSigner)]
+        self.users = 0
+
+
 class Cosigner:
-    """All keys of one witness identity, used together: every answer carries every key's cosignature."""
+    """All keys of one witness identity, used together: every answer carries every key's cosignature.
+
+    Keys can be dropped, and never come back: a generation that is retired.
+    """
 
     def __init__(self, signers: Sequence[Signer]) -> None:
         names = {signer.vkey.name for signer in signers}
         if len(names) != 1:
             raise ValueError("the keys of a witness share one name")
         self.name = names.pop()
-        self.vkeys: tuple[VerifierKey, ...] = tuple(signer.vkey for signer in signers)
-        self._signers = tuple(signers)
-        self._subtree_signers = tuple(
-            signer for signer in signers if signer.vkey.type == SignatureType.COSIGNATURE_MLDSA44
-        )
-        self._paced = [(s.vkey, s) for s in signers if isinstance(s, PacedSigner)]
+        self._hand = _Hand(signers)
+        self._former: list[_Hand] = []
+        self._change = threading.Condition()
+
+    @property
+    def vkeys(self) -> tuple[VerifierKey, ...]:
+        """The keys that sign now, in the order of their cosignatures."""
+        return self._hand.vkeys
+
+    def drop(self, vkeys: Collection[VerifierKey], *, patience: float = 60.0) -> bool:
+        """Lets keys sign no more, and waits until none of them does.
+
+        Blocks; for a thread of its own. What was being signed when it was called ends with all keys.
+
+        Returns:
+            False where a key was still being used after `patience` seconds.
+        """
+        with self._change:
+            gone = set(vkeys)
+            if not gone.isdisjoint(self._hand.vkeys):
+                self._former.append(self._hand)
+                self._hand = _Hand([each for each in self._hand.signers if each.vkey not in gone])
+            return self._change.wait_for(self._former_unused, patience)
+
+    def _former_unused(self) -> bool:
+        self._former = [hand for hand in self._former if hand.users]
+        return not self._former
+
+    def _take(self) -> _Hand:
+        with self._change:
+            hand = self._hand
+            hand.users += 1
+        return hand
+
+    def _let_go(self, hand: _Hand) -> None:
+        with self._change:
+            hand.users -= 1
+            if hand is not self._hand:
+                self._change.notify_all()
 
     def cosign(self, checkpoint: Checkpoint, text: bytes, timestamp: int) -> bytes:
         """The cosignature lines of a checkpoint, one for each key.
@@ -50,8 +101,17 @@ class Cosigner:
         # zero."
         if timestamp <= 0:
             raise ValueError("a checkpoint's cosignature has a timestamp")
+        hand = self._take()
+        try:
+            return self._cosign(hand, checkpoint, text, timestamp)
+        finally:
+            self._let_go(hand)
+
+    def _cosign(self, hand: _Hand, checkpoint: Checkpoint, text: bytes, timestamp: int) -> bytes:
+        if not hand.signers:
+            raise KeyUnavailable(self.name, "every key that is here was retired")
         lines = []
-        for signer in self._signers:
+        for signer in hand.signers:
             if signer.vkey.type == SignatureType.COSIGNATURE_ED25519:
                 # SPEC tlog-cosignature: extension lines "if present MUST be included in the cosigned
                 # message".
@@ -78,44 +138,50 @@ class Cosigner:
             SubtreesUnsupported: no key's format covers subtrees.
             KeyUnavailable: one of the keys cannot sign.
         """
-        if not self._subtree_signers:
-            raise SubtreesUnsupported
-        # SPEC tlog-witness: "If the cosignature format supports timestamps, the timestamp MUST be zero."
-        message = cosigned_message(self.name, 0, origin, start, end, root)
-        return "".join(self._line(signer, 0, message) for signer in self._subtree_signers).encode()
+        hand = self._take()
+        try:
+            if not hand.for_subtrees:
+                raise SubtreesUnsupported
+            # SPEC tlog-witness: "If the cosignature format supports timestamps, the timestamp MUST be zero."
+            message = cosigned_message(self.name, 0, origin, start, end, root)
+            return "".join(self._line(signer, 0, message) for signer in hand.for_subtrees).encode()
+        finally:
+            self._let_go(hand)
 
     @property
     def signs_subtrees(self) -> bool:
         """Whether any key's cosignature format covers subtrees."""
-        return bool(self._subtree_signers)
+        return bool(self._hand.for_subtrees)
 
     # --- keys that take their time --------------------------------------------------------------------------
 
     @property
     def is_paced(self) -> bool:
         """Whether a cosignature waits for a device, so that it is made where nobody else waits for it."""
-        return bool(self._paced)
+        return bool(self._hand.paced)
 
     @property
     def is_paced_for_subtrees(self) -> bool:
         """The same of a subtree's cosignature."""
-        return any(isinstance(signer, PacedSigner) for signer in self._subtree_signers)
+        return any(isinstance(signer, PacedSigner) for signer in self._hand.for_subtrees)
 
     @property
     def most_lanes(self) -> int:
         """Cosignatures that may ever be made side by side; 1 where no key is in a device."""
-        return max((signer.most_lanes for _, signer in self._paced), default=1)
+        return max((signer.most_lanes for _, signer in self._hand.paced), default=1)
 
     def capacity(self, seconds: float) -> int:
         """Cosignatures that the devices make in so many seconds, as measured lately; at least one a lane."""
-        paces = [signer.pace for _, signer in self._paced]
-        lanes = min((pace.lanes for pace in paces), default=1)
+        paces = [signer.pace for _, signer in self._hand.paced]
+        if not paces:  # those in devices were retired, and the others keep nobody waiting
+            return sys.maxsize
+        lanes = min(pace.lanes for pace in paces)
         each = sum(pace.seconds / pace.lanes for pace in paces)
         return max(lanes, math.ceil(seconds / each)) if each else lanes
 
     def unavailable(self) -> KeyUnavailable | None:
         """Why no cosignature can be made now, or None: one key that is away is enough."""
-        for vkey, signer in self._paced:
+        for vkey, signer in self._hand.paced:
             error = signer.error
             if error is not None:
                 return KeyUnavailable(f"{vkey.name}+{vkey.key_id.hex()}", error.reason)

@@ -17,7 +17,7 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,9 +26,11 @@ from typing import Any
 from witness import __version__
 from witness.core import selftest
 from witness.core.continuity.guard import Guard
+from witness.core.continuity.secret import sources_of
 from witness.core.cosigner import Cosigner
 from witness.core.keystore.base import KeyAbsent, KeyFileInvalid, KeystoreError, WrongSecret
 from witness.core.keystore.devices import Deadlines
+from witness.core.keystore.disposal import destroy_files
 from witness.core.keystore.keychain import Keychain, credential
 from witness.core.keystore.unlocking import UnlockPipe
 from witness.core.layout import StateLayout
@@ -39,7 +41,9 @@ from witness.core.request import Limits
 from witness.core.server import CoreServer, bind
 from witness.core.settings import CoreSettings
 from witness.core.status import StatusReporter
+from witness.core.store import generations
 from witness.core.store.base import StoreError
+from witness.core.store.desk import Desk
 from witness.core.store.sqlite import WAL_CHECKPOINT_PAGES, SQLiteStore
 from witness.core.witness import Witness
 from witness.tlog.note import VerifierKey
@@ -151,6 +155,7 @@ async def serve(
             pipe = UnlockPipe(layout, keystore.unlock)
             if keystore.lockable:
                 pipe.make()
+            cosigner = Cosigner(keystore.signers())
             guard = Guard(
                 database=layout.database,
                 record=record_path(settings, layout),
@@ -161,6 +166,8 @@ async def serve(
                 vkeys=ring.vkeys,
                 counter=keystore.rollback_counter(),
                 attestation=keystore.attestation_key,
+                sources=sources_of(ring, keystore.signers(), layout.records_key),
+                keys=KeysOfCore(keystore, cosigner),
             )
             listener = bind(layout.core_socket, others=bool(settings.front_uids))
             # Derive first, then lock: all that is needed of the world is open. No thread runs yet, and no
@@ -170,10 +177,10 @@ async def serve(
             lost = asyncio.Event()
             keystore.open(asyncio.get_running_loop(), lost)
             limits = Limits(settings.max_batch, settings.max_pending, settings.judge_threads)
-            witness = Witness(store, Cosigner(keystore.signers()), limits=limits)
+            witness = Witness(store, cosigner, limits=limits)
             await witness.start()
             gc.freeze()  # what was loaded stays: the collector need not walk 100,000 logs again and again
-            await guard.start(witness, start_facts(settings, selftests, ring.vkeys, witness))
+            await guard.start(witness, start_facts(settings, selftests, cosigner.vkeys, witness))
             gc.freeze()
             reporter = StatusReporter(
                 identity.name, witness, keystore, selftests=selftests, started=started, lockdown=steps,
@@ -223,17 +230,40 @@ def start_facts(
     }
 
 
+class KeysOfCore:
+    """The keys as the guard sees them: generations that can be dropped and destroyed."""
+
+    def __init__(self, keystore: Keychain, cosigner: Cosigner) -> None:
+        self.generations = keystore.ring.generations
+        self._keystore = keystore
+        self._cosigner = cosigner
+
+    def drop(self, vkeys: Collection[VerifierKey]) -> bool:
+        """Signs with keys no more."""
+        dropped = self._cosigner.drop(vkeys)
+        self._keystore.forget(vkeys)
+        return dropped
+
+    def destroy(self, vkeys: Collection[VerifierKey]) -> tuple[str, ...]:
+        """Destroys the secrets of keys; what could not be, a line each."""
+        return self._keystore.destroy(vkeys)
+
+
 @contextmanager
 def _keys(settings: CoreSettings, layout: StateLayout) -> Iterator[Keychain]:
-    """The keys: everything read, and whatever must be started is started, before the lock-down."""
+    """The keys that were not retired: all is read, and whatever must be is started, before the lock-down."""
+    with Desk(layout.database) as desk:
+        retired = generations.read(desk.connection).retired
     keychain = Keychain.prepare(
         layout,
         passphrase=read_passphrase(settings),
         wait=settings.wait_for_unlock,
         account=settings.lockdown.account,
         deadlines=Deadlines(open=settings.key_open_deadline, sign=settings.key_deadline),
+        retired=retired,
     )
     try:
+        destroy_files(layout, keychain.ring, retired)  # what a core locked down may not have been able to
         yield keychain
     finally:
         keychain.close()

@@ -73,6 +73,7 @@ class StatusReporter:
             selftests=self._selftests,
             lockdown=(*self._lockdown, *self._keystore.drivers()),
             alarms=self._alarms(),
+            rotation=self._guard.rotation if self._guard else "",
             audit=f"{number} {digest}" if number else "",
             restarts=self._restarts,
             hung=self._hung,

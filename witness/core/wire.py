@@ -136,6 +136,7 @@ class CoreStatus:
     the latest that was attested, a signed note, empty where nothing attests it. `restarts` and `hung` count
     how often the core was started anew since `witness run` began: it had ended, or was silent. `counter` is
     the rollback counter's device, its value, and when it was moved (POSIX seconds); empty without one.
+    `rotation` tells of a rotation of the keys that is under way.
     """
 
     name: str
@@ -163,6 +164,7 @@ class CoreStatus:
     hung: int = 0
     counter: str = ""
     attested_head: str = ""
+    rotation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

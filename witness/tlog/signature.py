@@ -137,6 +137,15 @@ def verify_subtree_signature(
     return _verify_mldsa44(key.public_key, message, stamped.signature)
 
 
+def verify_raw(key: VerifierKey, message: bytes, signature: bytes) -> bool:
+    """Whether a cosigner's key (0x04, 0x06) signed a message as it stands; false for any other key."""
+    if key.type is SignatureType.COSIGNATURE_ED25519:
+        return _verify_ed25519(key.public_key, message, signature)
+    if key.type is SignatureType.COSIGNATURE_MLDSA44:
+        return _verify_mldsa44(key.public_key, message, signature)
+    return False
+
+
 def cosignature_timestamp(key: VerifierKey, value: bytes) -> int | None:
     """The timestamp of a verified cosignature, POSIX seconds; None for types that are no cosignatures.
 

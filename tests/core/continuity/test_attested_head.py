@@ -16,7 +16,7 @@ from tests.core.state import ATTESTATION_SEED, IDENTITY, NAME, make_state, trust
 from tests.drills.test_rollback import database, grow, put_back, running, status
 from tests.simulated_log import SimulatedLog
 from witness.core.continuity.attested import ATTESTED_HEAD, HEAD_SECONDS, HeadKeeper
-from witness.core.continuity.secret import AUDIT, mac_key
+from witness.core.continuity.secret import AUDIT, MacKey, record_keys, source
 from witness.core.keystore import softkey
 from witness.core.keystore.attestation import AttestationKey, serial_of
 from witness.core.keystore.keyring import read as read_ring
@@ -124,7 +124,8 @@ def test_a_record_written_anew_with_its_own_key_is_found(layout: StateLayout, tm
     head = tmp_path / "head"
     head.write_bytes(lived(layout, log, 0))
     lived(layout, log, 4)
-    key = mac_key(softkey.open_keystore(layout.softkey, None).signers(), AUDIT, layout.records_key)
+    signers = softkey.open_keystore(layout.softkey, None).signers()
+    key = MacKey(record_keys([source(signers, layout.records_key)], b"")[AUDIT])
     with Desk(layout.database) as desk:
         told = [json.loads(entry.record) for entry in audit.entries(desk)]
         for (trigger,) in desk.connection.execute(

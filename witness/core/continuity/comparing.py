@@ -13,6 +13,7 @@ from witness.core.continuity.halting import Halting
 from witness.core.continuity.highwater import Marks, RecordInvalid
 from witness.core.continuity.memory import MADE_ANEW
 from witness.core.continuity.records import RECORD, Records
+from witness.core.continuity.rotating import Rotating
 from witness.core.store import audit
 from witness.core.store.alarms import Kind
 from witness.core.store.desk import Desk
@@ -38,12 +39,15 @@ class Comparison:
         records: Records,
         halting: Halting,
         counting: Counting,
+        rotating: Rotating,
+        *,
         witness: Witness,
         now: Callable[[], float],
     ) -> None:
         self._records = records
         self._halting = halting
         self._counting = counting
+        self._rotating = rotating
         self._witness = witness
         self._now = now
 
@@ -79,6 +83,7 @@ class Comparison:
             marks = records.marks = reading.marks
             if records.desk.fact(RECORD) is None:
                 await records.do(records.desk.set_fact, RECORD, marks.record)
+        await self._rotating.compare(marks, accepted)
         await self._counting.compare()
         await halting.judge_rekeyed()
         await records.do(records.append_ended, halting.ended)

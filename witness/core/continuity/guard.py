@@ -32,6 +32,8 @@ from witness.core.continuity.counting import Counting
 from witness.core.continuity.halting import Halting
 from witness.core.continuity.recording import Recording
 from witness.core.continuity.records import Records
+from witness.core.continuity.rotating import Keys, Rotating
+from witness.core.continuity.secret import Source, source
 from witness.core.continuity.settings import ContinuitySettings
 from witness.core.continuity.sshsig import parse_operator
 from witness.core.keystore.attestation import AttestationKey
@@ -63,6 +65,7 @@ class _Parts:
     witness: Witness
     halting: Halting
     counting: Counting
+    rotating: Rotating
     comparison: Comparison
     chores: Chores
     recording: Recording
@@ -84,8 +87,24 @@ class Guard:
         counter: RollbackCounter | None = None,
         attestation: Callable[[], AttestationKey | None] = lambda: None,
         now: Callable[[], float] = time.time,
+        sources: Sequence[Source] = (),
+        keys: Keys | None = None,
     ) -> None:
         """Opens what can only be opened now.
+
+        Args:
+            database: the witness's.
+            record: the high-water record, without its suffixes.
+            fallback_key: the file that the records' keys come from where all witness keys are in devices.
+            settings: what the operator wishes.
+            identity: whose state it is.
+            signers: the witness's keys; the records' keys come from the first whose secret is here.
+            vkeys: all keys of the identity, present and past.
+            counter: the hardware counter, if there is one.
+            attestation: gives the attestation key, once it is there.
+            now: the clock.
+            sources: what the records' keys come from, instead of `signers`, where there are generations.
+            keys: the generations of the keys, to be taken up and retired.
 
         Raises:
             RecordHeld: another process has the high-water record: a second copy of this witness runs.
@@ -100,12 +119,12 @@ class Guard:
         self._records = Records(
             database=database,
             record=record,
-            fallback_key=fallback_key,
             identity=identity,
-            signers=signers,
+            sources=sources or (source(signers, fallback_key),),
             now=now,
         )
         self._head = HeadKeeper(identity, attestation, now)
+        self._keys = keys
         self._started: _Parts | None = None
         self._start_facts: dict[str, Any] | None = None
         self._due: frozenset[Kind] | None = frozenset()
@@ -145,6 +164,11 @@ class Guard:
         """The latest attested head of the record of events, a signed note; empty where there is none."""
         return self._head.note
 
+    @property
+    def rotation(self) -> str:
+        """The rotation of keys that is under way, for people; empty for none."""
+        return self._started.rotating.describe() if self._started is not None else ""
+
     # --- start and stop -------------------------------------------------------------------------------------
 
     async def start(self, witness: Witness, facts: dict[str, Any]) -> None:
@@ -158,10 +182,11 @@ class Guard:
         counting = Counting(
             self._counter, records, halting, interval=settings.counter_interval, now=now
         )  # fmt: skip
-        comparison = Comparison(records, halting, counting, witness, now)
+        rotating = Rotating(self._keys, records, halting, self._authority, now)
+        comparison = Comparison(records, halting, counting, rotating, witness=witness, now=now)
         chores = Chores(records, halting, witness, settings.recent, now)
         recording = Recording(records, witness, settings, now)
-        self._started = _Parts(witness, halting, counting, comparison, chores, recording)
+        self._started = _Parts(witness, halting, counting, rotating, comparison, chores, recording)
         witness.book.on_rekeyed = halting.on_rekeyed
         self._start_facts = facts
         halting.load()
@@ -216,6 +241,8 @@ class Guard:
         able = self._start_facts is not None or not halting.whole
         if self._due is not None and able and time.monotonic() >= self._next_try:
             await self._try_compare()
+        if not halting.comparing and self._parts.rotating.has_work:
+            await self._tend()
         halting.apply()
         now = time.monotonic()
         if now - self._last_flush >= self._settings.interval:
@@ -253,10 +280,11 @@ class Guard:
             return
         finally:
             await counting.let_go()
-        self._due, halting.comparing = None, ""
         if self._start_facts is not None:
             await self._tell(Event("start", self._start_facts))
             self._start_facts = None
+        await self._tend()  # a key whose time is over signs nothing first
+        self._due, halting.comparing = None, ""
         halting.apply()
 
     async def _find_keys(self) -> None:
@@ -273,6 +301,12 @@ class Guard:
         if await self._parts.comparison.compare(accepted):
             self._parts.chores.all_written(sequence)
 
+    async def _tend(self) -> None:
+        """Sees to the generations of the keys."""
+        rotating = self._parts.rotating
+        if rotating.has_work:
+            await self._tell(*await rotating.tend())
+
     async def _look_again(self) -> None:
         """Takes over what an operator did to alarms, log keys and the inbox."""
         records, halting = self._records, self._parts.halting
@@ -280,6 +314,9 @@ class Guard:
         if kinds is not None:
             self._due = kinds | (self._due or frozenset())
             self._next_try = 0.0
+        await self._parts.rotating.reload()
+        if any(each.kind is Kind.RETIRED for each in halting.standing):
+            await self._parts.rotating.identity_retired()
         await halting.judge_rekeyed()
         await self._accept_clock()
         if records.writable:
@@ -310,7 +347,8 @@ class Guard:
         A front can only stop signing with it, and only by what this identity itself has signed.
         """
         halting = self._parts.halting
-        own = await self._records.do(compare.own_cosignature, note, self._vkeys)
+        keys = tuple(dict.fromkeys([*self._vkeys, *self._parts.rotating.past]))
+        own = await self._records.do(compare.own_cosignature, note, keys)
         if own is None:
             return False
         found = compare.with_own(self._parts.witness.book, own, source, int(self._now()), note)

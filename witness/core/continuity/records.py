@@ -13,8 +13,8 @@ from typing import Any, Final, TypeVar
 
 from witness.core.continuity import compare
 from witness.core.continuity.highwater import HighWater, Mark, Marks, fresh
-from witness.core.continuity.secret import AUDIT, HIGH_WATER, MacKey, SecretSource, mac_key
-from witness.core.store import audit
+from witness.core.continuity.secret import AUDIT, HIGH_WATER, MacKey, Source, record_keys
+from witness.core.store import audit, generations
 from witness.core.store.audit import Event
 from witness.core.store.base import Identity
 from witness.core.store.desk import Desk
@@ -40,21 +40,17 @@ class Records:
         *,
         database: Path,
         record: Path,
-        fallback_key: Path,
         identity: Identity,
-        signers: Sequence[object],
+        sources: Sequence[Source],
         now: Callable[[], float],
     ) -> None:
         """Opens what can only be opened now. Raises what `Guard` raises."""
         self.marks: Marks | None = None
         self.audit_head: tuple[int, str] = (0, "")
         self.identity = identity
-        self._signers = signers
-        self._fallback = fallback_key
+        self._sources = sources
         self._now = now
         self._keys: tuple[MacKey, MacKey] | None = None
-        if not any(isinstance(signer, SecretSource) for signer in signers):
-            self.find_keys()  # from a file, while files can be made
         self.water = HighWater(record, create=True)
         self.desk = Desk(database)
         self._thread = ThreadPoolExecutor(1, "guard")
@@ -89,8 +85,8 @@ class Records:
 
     def find_keys(self) -> None:
         """Has the keys made. Raises KeystoreError where the witness's keys are not there yet."""
-        signers, fallback = self._signers, self._fallback
-        self._keys = mac_key(signers, HIGH_WATER, fallback), mac_key(signers, AUDIT, fallback)
+        keys = record_keys(self._sources, self.identity.identity.encode())
+        self._keys = MacKey(keys[HIGH_WATER]), MacKey(keys[AUDIT])
 
     # --- on the guard's thread ------------------------------------------------------------------------------
 
@@ -107,6 +103,7 @@ class Records:
         marks.heads = _all_marks(witness)
         marks.issued = witness.last_issued
         marks.audit = audit.head(self.desk)
+        marks.retired = tuple(sorted({*marks.retired, *generations.read(self.desk.connection).retired}))
         self.water.begin(self.water_key, marks)
         # Only now: a record without its name in the database is taken up, a name without record is an alarm.
         self.desk.set_fact(RECORD, marks.record)
@@ -140,6 +137,12 @@ class Records:
         assert self.marks is not None
         self.marks.counter = value
         self.water.append(self.water_key, counter=value)
+
+    def append_retired(self, vkeys: Sequence[str]) -> None:
+        """Writes keys that never sign again."""
+        assert self.marks is not None
+        self.marks.retired = tuple(sorted({*self.marks.retired, *vkeys}))
+        self.water.append(self.water_key, retired=list(self.marks.retired))
 
     # --- the record of events -------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ from witness.tlog.submission import AddCheckpoint
 
 BLIND: Final = frozenset({Kind.RECORD_LOST, Kind.RECORD_INVALID, Kind.COUNTER})
 """Alarms that say that state is old without saying which logs: all have to be brought forward."""
-BY_ITSELF: Final = BLIND | {Kind.RESTORED, Kind.AUDIT_BEHIND, Kind.DEVICE}
+BY_ITSELF: Final = BLIND | {Kind.RESTORED, Kind.AUDIT_BEHIND, Kind.DEVICE, Kind.RETIRED_KEY}
 """Alarms that are over once no log is behind."""
 
 ABOUT_A_HEAD: Final = frozenset({Kind.STATE_BEHIND, Kind.SECOND_COPY})

@@ -22,6 +22,7 @@ from witness.tlog.checkpoint import MalformedCheckpoint, parse_checkpoint
 from witness.tlog.cosignature import cosignature_v1_message, cosigned_message
 from witness.tlog.merkle import EMPTY_ROOT, HASH_SIZE
 from witness.tlog.note import SignatureType, VerifierKey
+from witness.tlog.succession import MalformedSuccession, Succession, parse_succession
 
 _V1: Final = b"cosignature/v1\ntime "
 _SUBTREE: Final = b"subtree/v1\n\x00"
@@ -62,6 +63,21 @@ def parse_message(key: VerifierKey, message: bytes) -> Cosigned:
         raise KeyRefused(f"asked to sign what is no cosignature message: {error}") from error
     if encoded != message:
         raise KeyRefused("asked to sign what is no cosignature message: it is not its own re-encoding")
+    return said
+
+
+def parse_statement(key: VerifierKey, message: bytes) -> Succession:
+    """What a succession statement says that a key is to sign (`witness.tlog.succession`).
+
+    Raises:
+        KeyRefused: the bytes are none, or one about other keys.
+    """
+    try:
+        said = parse_succession(message)
+    except MalformedSuccession as error:
+        raise KeyRefused(f"asked to sign what is no succession statement: {error.reason}") from error
+    if key not in (*said.old, *said.new):
+        raise KeyRefused("asked to sign a succession statement of other keys")
     return said
 
 

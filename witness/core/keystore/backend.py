@@ -70,7 +70,7 @@ class Device(Protocol):
         ...
 
     def retire(self, locator: Mapping[str, str]) -> None:
-        """Makes a derived identity impossible for ever.
+        """Makes a derived identity impossible for ever, or destroys the key that signs.
 
         Raises:
             KeyInvalid: the device cannot.

@@ -109,7 +109,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         try:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", _WORKER, stdin=theirs.fileno(), stdout=2
+                sys.executable, "-P", "-m", _WORKER, *sys.argv[1:], stdin=theirs.fileno(), stdout=2
             )
         except BaseException:
             ours.close()

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from witness.core.keystore.base import KeyAbsent, KeyHung
 from witness.core.keystore.host import settle
-from witness.core.keystore.talk import Closed, receive, send, to_error
+from witness.core.keystore.talk import STATEMENTS, Closed, receive, send, to_error
 from witness.core.lockdown.steps import Account
 
 _HOST: Final = "witness.core.keystore.host"
@@ -45,6 +45,8 @@ class HostClient:
         cls,
         devices: Iterable[tuple[str, Mapping[str, str]]] | None = None,
         account: Account | None = None,
+        *,
+        statements: bool = False,
     ) -> HostClient:
         """Starts the process.
 
@@ -52,6 +54,7 @@ class HostClient:
             devices: the devices that it may ever open, each by its backend and settings; None for any. A
                 core that is taken over could otherwise have it load a library of another's choosing.
             account: whom its workers become, where we are root; None for no change.
+            statements: whether its devices may sign succession statements too; never for a core.
 
         Raises:
             OSError: it cannot be started.
@@ -59,7 +62,10 @@ class HostClient:
         ours, theirs = socket.socketpair()
         try:
             process = subprocess.Popen(  # noqa: S603 - our own module, by our own interpreter
-                [sys.executable, "-P", "-m", _HOST], stdin=theirs.fileno(), stdout=2, start_new_session=True
+                [sys.executable, "-P", "-m", _HOST, *([STATEMENTS] if statements else [])],
+                stdin=theirs.fileno(),
+                stdout=2,
+                start_new_session=True,
             )
         except BaseException:
             ours.close()

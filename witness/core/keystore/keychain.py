@@ -17,7 +17,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -25,15 +25,17 @@ from typing import Final
 from witness.core.keystore import keyring
 from witness.core.keystore.attestation import AttestationKey
 from witness.core.keystore.backend import BACKENDS
-from witness.core.keystore.base import KeyFileInvalid, KeyLocked, KeystoreError, Signer, WrongSecret
+from witness.core.keystore.base import KeyAbsent, KeyLocked, KeystoreError, Signer
 from witness.core.keystore.devices import Deadlines, KeptDevice
+from witness.core.keystore.disposal import destroy_files, destroy_in_devices
 from witness.core.keystore.drivers import ROOT
 from witness.core.keystore.held import HeldSigner
 from witness.core.keystore.hostclient import HostClient
-from witness.core.keystore.keyring import ATTESTATION, SOFT, DeviceEntry, Ring
+from witness.core.keystore.key_files import KeyFiles
+from witness.core.keystore.keyring import ATTESTATION, SOFT, WITNESS, DeviceEntry, KeyEntry, Ring
 from witness.core.keystore.pool import PooledSigner
 from witness.core.keystore.rollback import DeviceCounter
-from witness.core.keystore.softkey import KeyFile, SoftKeystore, algorithm_of
+from witness.core.keystore.softkey import algorithm_of
 from witness.core.layout import StateLayout
 from witness.core.lockdown.steps import DONE, UNAVAILABLE, Account
 from witness.core.wire import KeyInfo, LockdownStep
@@ -59,37 +61,39 @@ class Keychain:
         host: HostClient | None,
         wait: bool = False,
         deadlines: Deadlines | None = None,
+        retired: Collection[str] = (),
     ) -> None:
         self.ring = ring
+        self._keys = tuple(key for key in ring.witness_keys if str(key.vkey) not in retired)
+        if not self._keys:
+            raise KeyAbsent(
+                f"every key of {ring.name} that is registered here was retired",
+                "restore the keys folder of the present generation from its backup",
+            )
         self._on_lost: Callable[[], object] | None = None
         self._host = host
-        self._wait = wait
         self._deadlines = deadlines or Deadlines()
+        self._layout = layout
+        self._secrets = dict(secrets)
         self._guard = threading.Condition()
-        self._soft: SoftKeystore | None = None
-        self._soft_held: dict[VerifierKey, HeldSigner] = {}
-        self._soft_attempt = ""
-        self._held = {key.vkey: HeldSigner(key.vkey) for key in ring.witness_keys if key.how == "derive"}
+        self._held = {key.vkey: HeldSigner(key.vkey) for key in self._keys if key.how == "derive"}
         self._devices: dict[str, KeptDevice] = {}
         if host is not None:
             for device in ring.devices:
-                if ring.is_needed(device):
+                here = tuple(each for each in ring.keys_on(device.name) if self._is_kept(each[0]))
+                if ring.is_needed(device) and (here or device.counts):
                     self._devices[device.name] = KeptDevice(
                         device,
-                        ring.keys_on(device.name),
+                        here,
                         host,
                         secret=secrets.get(device.name),
                         guard=self._guard,
                         deadlines=self._deadlines,
                         held=self._held,
                     )
-        self._key_file: KeyFile | None = None
-        if any(key.how == "soft" for key in ring.witness_keys):
-            self._key_file = KeyFile(layout.softkey)
-            self._open_key_file(passphrase)
-            if not self._soft_held:
-                self._key_file = None
-        self._signers = tuple(self._signer(vkey) for vkey in ring.vkeys)
+        self._files = KeyFiles(layout, ring, self._keys, wait=wait)
+        self._files.open(passphrase)
+        self._by_vkey = {key.vkey: self._signer(key) for key in self._keys}
 
     @classmethod
     def prepare(
@@ -100,6 +104,10 @@ class Keychain:
         wait: bool = False,
         deadlines: Deadlines | None = None,
         account: Account | None = None,
+        retired: Collection[str] = (),
+        ring: Ring | None = None,
+        statements: bool = False,
+        secrets: Mapping[str, str | None] | None = None,
     ) -> Keychain:
         """Reads what is registered and every secret, opens the key file, and starts the device host.
 
@@ -109,26 +117,35 @@ class Keychain:
             wait: start without a passphrase that opens the key file, and wait for `unlock`.
             deadlines: seconds that devices have.
             account: whose user drives the devices, where we are root (`keystore.drivers`); None for ours.
+            retired: vkeys that are not to be opened, though they are registered.
+            ring: what is registered, where it is not (or not yet) what the state folder says.
+            statements: whether devices may sign succession statements; never in a core.
+            secrets: of devices, by name, where they are at hand already.
 
         Raises:
             KeystoreError: nothing is registered, a secret cannot be read, or the key file does not open.
             OSError: the host cannot be started.
         """
-        ring = keyring.read(layout)
-        secrets = {device.name: secret_of(device, passphrase) for device in ring.devices}
+        ring = ring or keyring.read(layout)
+        given = secrets or {}
+        found = {
+            device.name: given[device.name] if device.name in given else secret_of(device, passphrase)
+            for device in ring.devices
+        }
         for device in ring.devices:  # read by all of them first: two may share a variable
             os.environ.pop(device.secret.get("env", ""), None)
         away = any(ring.is_needed(device) for device in ring.devices)
-        host = HostClient.spawn(_known(ring), account) if away else None
+        host = HostClient.spawn(_known(ring), account, statements=statements) if away else None
         try:
             return cls(
                 layout,
                 ring,
                 passphrase=passphrase,
-                secrets=secrets,
+                secrets=found,
                 host=host,
                 wait=wait,
                 deadlines=deadlines,
+                retired=retired,
             )
         except BaseException:
             if host is not None:
@@ -184,15 +201,25 @@ class Keychain:
 
     def signers(self) -> tuple[Signer, ...]:
         """The keys that sign, in the order in which their cosignatures are returned."""
-        return self._signers
+        return tuple(self._by_vkey[key.vkey] for key in self._keys)
 
     def states(self) -> tuple[KeyInfo, ...]:
-        """Every witness key with its state."""
-        return tuple(self._state(vkey) for vkey in self.ring.vkeys)
+        """Every key that signs, with its state."""
+        return tuple(self._state(key) for key in self._keys)
+
+    def forget(self, vkeys: Collection[VerifierKey]) -> None:
+        """Shows keys no more that sign no more."""
+        self._keys = tuple(key for key in self._keys if key.vkey not in vkeys)
+
+    def destroy(self, vkeys: Collection[VerifierKey]) -> tuple[str, ...]:
+        """Destroys the secrets of retired keys, where it can be done; what was left, a line each. Blocks."""
+        gone = {str(vkey) for vkey in vkeys}
+        left = destroy_files(self._layout, self.ring, gone)
+        return (*left, *destroy_in_devices(self._host, self.ring, self._secrets, gone))
 
     def warnings(self) -> tuple[str, ...]:
         """What the operator should know about how the keys are kept."""
-        lines = list(self._soft.warnings()) if self._soft is not None else []
+        lines = list(self._files.warnings())
         for device in self._devices.values():
             if device.note:
                 lines.append(f"device {device.entry.name}: {device.note}")
@@ -204,10 +231,11 @@ class Keychain:
             if device.attestation_error:
                 lines.append(f"device {device.entry.name} attests nothing: {device.attestation_error}")
             keys = self.ring.keys_on(device.entry.name)
+            keys = tuple(each for each in keys if self._is_kept(each[0]))
             if device.error is not None and keys and all(len(key.places) > 1 for key, _ in keys):
                 error = device.error
                 lines.append(f"device {device.entry.name} is {error.state}, others stand in: {error.reason}")
-        if any(key.dev for key in self.ring.witness_keys):
+        if any(key.dev for key in self._keys):
             lines.append("this identity is for development (DEV:)")
         return tuple(lines)
 
@@ -226,7 +254,7 @@ class Keychain:
         for device in self._devices.values():
             if device.attestation is not None:
                 return device.attestation
-        soft = self._soft.attestation if self._soft is not None else None
+        soft = self._files.attestation
         registered = {key.vkey for key in self.ring.keys if key.purpose == ATTESTATION}
         return soft if soft is not None and soft.vkey in registered else None
 
@@ -235,7 +263,7 @@ class Keychain:
     @property
     def lockable(self) -> bool:
         """Whether there is anything that a secret could unlock later."""
-        return bool(self._devices) or bool(self._soft_held)
+        return bool(self._devices) or self._files.lockable
 
     def unlock(self, device: str, secret: str, attempt: str) -> None:
         """Tries a secret on a device or on the key file. What came of it shows in `states`.
@@ -249,62 +277,26 @@ class Keychain:
         if kept is not None:
             kept.unlock(secret, attempt)
             return
-        if device == SOFT and self._soft_held:
-            try:
-                self._open_key_file(secret)
-            except KeystoreError as error:
-                for held in self._soft_held.values():
-                    held.fail(error)
-            self._soft_attempt = attempt
+        if device == SOFT and self._files.lockable:
+            self._files.unlock(secret, attempt)
 
     # --- inside ---------------------------------------------------------------------------------------------
 
-    def _open_key_file(self, passphrase: str | None) -> None:
-        file = self._key_file
-        assert file is not None
-        try:
-            soft = file.open(passphrase)
-        except (KeyLocked, WrongSecret) as error:
-            if not self._wait:
-                raise
-            for key in self.ring.witness_keys:
-                if key.how == "soft":
-                    self._soft_held.setdefault(key.vkey, HeldSigner(key.vkey)).fail(error)
-            return
-        public, ring = soft.public, self.ring
-        if (public.name, public.identity) != (ring.name, ring.identity):
-            raise KeyFileInvalid(
-                f"the key file belongs to {public.name} ({public.identity}) and the ring to"
-                f" {ring.name} ({ring.identity})",
-                "restore the two from the same witness",
-            )
-        by_vkey = {signer.vkey: signer for signer in soft.signers()}
-        for key in ring.witness_keys:
-            if key.how == "soft" and key.vkey not in by_vkey:
-                raise KeyFileInvalid(
-                    f"the key file does not hold {key.vkey.name}+{key.vkey.key_id.hex()}",
-                    "restore it from its backup",
-                )
-        self._soft = soft
-        for vkey, held in self._soft_held.items():
-            held.give(by_vkey[vkey])
+    def _is_kept(self, key: KeyEntry) -> bool:
+        return key.purpose != WITNESS or key in self._keys
 
-    def _signer(self, vkey: VerifierKey) -> Signer:
-        key = next(key for key in self.ring.witness_keys if key.vkey == vkey)
+    def _signer(self, key: KeyEntry) -> Signer:
         if key.how == "derive":
-            return self._held[vkey]
+            return self._held[key.vkey]
         if key.how == "sign":
             devices = [self._devices[place.device] for place in key.places]
-            return PooledSigner(vkey, devices, self._guard)
-        if vkey in self._soft_held:
-            return self._soft_held[vkey]
-        assert self._soft is not None
-        return next(signer for signer in self._soft.signers() if signer.vkey == vkey)
+            return PooledSigner(key.vkey, devices, self._guard)
+        return self._files.signer(key.vkey)
 
-    def _state(self, vkey: VerifierKey) -> KeyInfo:
-        key = next(key for key in self.ring.witness_keys if key.vkey == vkey)
+    def _state(self, key: KeyEntry) -> KeyInfo:
+        vkey = key.vkey
         backend = self.ring.device(key.places[0].device).backend
-        signer = next(signer for signer in self._signers if signer.vkey == vkey)
+        signer = self._by_vkey[vkey]
         detail, rate, attempt = "", 0.0, ""
         error: KeystoreError | None = None
         match signer:
@@ -316,10 +308,10 @@ class Keychain:
             case HeldSigner():
                 error = signer.error
                 kept = self._devices.get(key.places[0].device)
-                attempt = kept.attempt if kept is not None else self._soft_attempt
+                attempt = kept.attempt if kept is not None else self._files.attempt
                 detail = f"derived by {key.scheme}" if key.how == "derive" else "sealed"
             case _:
-                detail = "sealed" if self._soft is not None and self._soft.public.sealed else "not sealed"
+                detail = "sealed" if self._files.is_sealed(key) else "not sealed"
         if error is not None:
             detail = error.reason
         if attempt:

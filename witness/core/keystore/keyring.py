@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +33,9 @@ WITNESS: Final = "witness"
 ATTESTATION: Final = "attestation"
 HOW: Final = ("soft", "derive", "sign")
 SECRET_SOURCES: Final = ("env", "file", "credential")
+FILE: Final = "file"
+"""In the locator of a soft key: the name of its key file in the keys folder, where it is not the first."""
+_KEY_FILE: Final = re.compile(r"softkey(-[1-9][0-9]{0,8})?\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class KeyEntry:
         scheme: how it is derived, by name; empty unless `how` is `derive`.
         generation: which of the device's identities it belongs to.
         dev: whether it is for development.
+        rotation: which of the witness's own generations it belongs to: how many rotations came before it.
     """
 
     vkey: VerifierKey
@@ -91,6 +96,7 @@ class KeyEntry:
     scheme: str = ""
     generation: int = 0
     dev: bool = False
+    rotation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +107,17 @@ class Ring:
         name: the witness's name.
         identity: the random identifier that the database carries too.
         devices: the devices.
-        keys: the keys, witness keys in the order of their cosignatures.
+        keys: the keys, witness keys in the order of their cosignatures. Those of retired generations stay
+            registered: what they have signed still counts against a state that is behind it.
+        records: the keys of our own records, by the number of a generation and sealed for it, in base64
+            (`witness.core.continuity.secret`): they outlive the generation that they were first made of.
     """
 
     name: str
     identity: str
     devices: tuple[DeviceEntry, ...]
     keys: tuple[KeyEntry, ...]
+    records: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def vkeys(self) -> tuple[VerifierKey, ...]:
@@ -118,6 +128,16 @@ class Ring:
     def witness_keys(self) -> tuple[KeyEntry, ...]:
         """The keys that cosign."""
         return tuple(key for key in self.keys if key.purpose == WITNESS)
+
+    @property
+    def generations(self) -> tuple[tuple[int, tuple[VerifierKey, ...]], ...]:
+        """The witness keys by the number of their generation, in order."""
+        numbers = sorted({key.rotation for key in self.witness_keys})
+        return tuple((n, tuple(key.vkey for key in self.witness_keys if key.rotation == n)) for n in numbers)
+
+    def only(self, wanted: Callable[[KeyEntry], bool]) -> Ring:
+        """The ring with those witness keys alone; other keys and all devices stay in it."""
+        return replace(self, keys=tuple(key for key in self.keys if key.purpose != WITNESS or wanted(key)))
 
     def device(self, name: str) -> DeviceEntry:
         """A device by its name.
@@ -172,14 +192,18 @@ def read(layout: StateLayout) -> Ring:
 
 
 def sealed(layout: StateLayout, ring: Ring) -> bool | None:
-    """Whether the key file is sealed; None where no key is in it.
+    """Whether every key file is sealed; None where no key is in one.
 
     Raises:
-        KeyAbsent, KeyFileInvalid: a key is registered in it, and it is not there or not what it must be.
+        KeyAbsent, KeyFileInvalid: a key is registered in one that is not there or not what it must be.
     """
-    if all(key.how != "soft" for key in ring.keys):
-        return None
-    return softkey.read_public(layout.softkey).sealed
+    files = {key_file(layout, key) for key in ring.keys if key.how == "soft"}
+    return all(softkey.read_public(file).sealed for file in sorted(files)) if files else None
+
+
+def key_file(layout: StateLayout, key: KeyEntry) -> Path:
+    """The file that a soft key is in: one for each generation."""
+    return layout.keys / key.places[0].locator.get(FILE, layout.softkey.name)
 
 
 def of_key_file(public: softkey.PublicKeys) -> Ring:
@@ -207,6 +231,7 @@ def parse(data: bytes, file: Path) -> Ring:
             _text(content, "identity"),
             tuple(_device(entry) for entry in content["devices"]),
             tuple(_key(entry) for entry in content["keys"]),
+            _texts(content, "records") if "records" in content else {},
         )
         _check(ring)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MalformedVKey) as error:
@@ -269,6 +294,8 @@ def _check_places(ring: Ring, key: KeyEntry) -> None:
             raise ValueError(f"no device {place.device!r} is registered")
         if (backend == SOFT) != (key.how == "soft"):
             raise ValueError(f"a device of the backend {backend} does not hold a key as {key.how!r}")
+        if key.how == "soft" and not _KEY_FILE.fullmatch(place.locator.get(FILE, "softkey.json")):
+            raise ValueError(f"{place.locator[FILE]!r} is not the name of a key file")
 
 
 def _content(ring: Ring) -> dict[str, Any]:
@@ -296,9 +323,11 @@ def _content(ring: Ring) -> dict[str, Any]:
                 "scheme": key.scheme,
                 "generation": key.generation,
                 "dev": key.dev,
+                "rotation": key.rotation,
             }
             for key in ring.keys
         ],
+        "records": dict(ring.records),
     }
 
 
@@ -318,10 +347,13 @@ def _device(entry: Mapping[str, Any]) -> DeviceEntry:
 
 def _key(entry: Mapping[str, Any]) -> KeyEntry:
     how, purpose, generation, dev = entry["how"], entry["purpose"], entry["generation"], entry["dev"]
+    rotation = entry.get("rotation", 0)
     if how not in HOW or purpose not in {WITNESS, ATTESTATION}:
         raise ValueError(f"a key is {how!r} for {purpose!r}, which this program does not know")
     if not isinstance(generation, int) or not isinstance(dev, bool):
         raise TypeError("generation and dev are a number and a switch")
+    if not isinstance(rotation, int) or isinstance(rotation, bool) or rotation < 0:
+        raise TypeError("rotation is a number")
     return KeyEntry(
         parse_vkey(_text(entry, "vkey")),
         purpose,
@@ -330,6 +362,7 @@ def _key(entry: Mapping[str, Any]) -> KeyEntry:
         _text(entry, "scheme"),
         generation,
         dev,
+        rotation,
     )
 
 

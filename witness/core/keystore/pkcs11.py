@@ -136,9 +136,16 @@ class Token:
             return bytes(key.sign(message, mechanism=_MECHANISMS[algorithm]))
 
     def retire(self, locator: Mapping[str, str]) -> None:
-        """Destroys the secret key that derives: nothing else binds an identity to a token."""
+        """Destroys the key that derives, or the key pair that signs: nothing else binds an identity."""
+        label = locator["label"]
         with self._faults("retire the identity"):
-            self._one(ObjectClass.SECRET_KEY, locator["label"]).destroy()
+            if "derive" in locator:
+                self._one(ObjectClass.SECRET_KEY, label).destroy()
+                return
+            self._need_login()  # without a PIN private objects are invisible, and seem destroyed
+            for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY):
+                for found in self._find(kind, label):
+                    found.destroy()
 
     def close(self) -> None:
         """Logs out."""

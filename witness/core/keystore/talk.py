@@ -18,6 +18,8 @@ from witness.core.keystore.base import BY_CODE, KeystoreError
 
 LENGTH: Final = struct.Struct(">I")
 MAX_MESSAGE: Final = 1024 * 1024
+STATEMENTS: Final = "--statements"
+"""What host and workers are started with where succession statements may be signed."""
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NO_NEW_PRIVS: Final = 38

@@ -1,7 +1,8 @@
 """`python -m witness.core.keystore.worker`: drives one device, in a process that may be killed.
 
 Descriptor 0 is a socket. It brings requests and takes answers, one at a time (`witness.core.keystore.talk`).
-At its end the process ends. It signs cosignature messages only, whoever asks.
+At its end the process ends. It signs cosignature messages only, whoever asks; and succession statements if it
+was started for that (`--statements`), as no core starts it: a core that is taken over names no successor.
 """
 
 from __future__ import annotations
@@ -11,17 +12,28 @@ import sys
 from typing import Any
 
 from witness.core.keystore import drivers
-from witness.core.keystore.authorise import parse_message
+from witness.core.keystore.authorise import parse_message, parse_statement
 from witness.core.keystore.backend import CountingDevice, Device, opener
 from witness.core.keystore.base import Algorithm, KeyAbsent, KeyInvalid, KeystoreError
-from witness.core.keystore.talk import Closed, error_fields, from_b64, receive, send, tie_to_parent, to_b64
+from witness.core.keystore.talk import (
+    STATEMENTS,
+    Closed,
+    error_fields,
+    from_b64,
+    receive,
+    send,
+    tie_to_parent,
+    to_b64,
+)
 from witness.tlog.note import parse_vkey
+from witness.tlog.succession import FIRST_LINE
 
 
 class Worker:
     """Answers requests about one device."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, statements: bool) -> None:
+        self._statements = statements
         self._device: Device | None = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -53,7 +65,10 @@ class Worker:
         match op:
             case "sign":
                 vkey, message = parse_vkey(request["vkey"]), from_b64(request["message"])
-                parse_message(vkey, message)
+                if self._statements and message.startswith(FIRST_LINE.encode()):
+                    parse_statement(vkey, message)
+                else:
+                    parse_message(vkey, message)
                 algorithm = Algorithm(request["algorithm"])
                 return {"signature": to_b64(device.sign(algorithm, message, request["locator"]))}
             case "derive":
@@ -91,7 +106,7 @@ def main() -> int:
     """Serves until the socket ends."""
     tie_to_parent()
     connection = socket.socket(fileno=0)
-    worker = Worker()
+    worker = Worker(statements=STATEMENTS in sys.argv[1:])
     try:
         while True:
             request = receive(connection)

@@ -36,6 +36,8 @@ class Kind(StrEnum):
     """A known log's keys were changed by no operator's command. Stops that log alone."""
     ABANDONED = "abandoned"
     """A log that could not be brought forward was given up: it is never signed again. That log alone."""
+    RETIRED_KEY = "retired-key"
+    """A key that was retired is here again, as if it were not: keys and database are from before that."""
     RETIRED = "retired"
     """The identity was retired by its operator: it never signs again."""
 

@@ -243,6 +243,14 @@ MIGRATIONS: tuple[str, ...] = (
     WHEN EXISTS (SELECT 1 FROM log_keys WHERE log_id = NEW.log_id AND id <> NEW.id)
     BEGIN UPDATE logs SET change = (SELECT max(change) + 1 FROM logs) WHERE id = NEW.log_id; END;
     """,
+    # A staged generation says for how long the one before is to sign beside it; and, as above, once retired
+    # is not to be replaced.
+    """
+    ALTER TABLE generations ADD COLUMN overlap INTEGER;
+    CREATE TRIGGER generations_once BEFORE INSERT ON generations
+    WHEN EXISTS (SELECT 1 FROM generations WHERE number = NEW.number)
+    BEGIN SELECT RAISE(ABORT, 'a generation is written down once'); END;
+    """,
 )
 
 
