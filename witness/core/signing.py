@@ -40,10 +40,15 @@ class SigningDesk:
         unavailable = self._cosigner.unavailable()
         if unavailable is not None:
             return unavailable
-        if self._admitted >= self._cosigner.capacity(self._budget):
+        if self.full:
             return Overloaded(retry_after=1)
         self._admitted += 1
         return None
+
+    @property
+    def full(self) -> bool:
+        """Whether every place is taken."""
+        return self._admitted >= self._cosigner.capacity(self._budget)
 
     def leave(self) -> None:
         """An admitted request was answered, whatever the answer."""

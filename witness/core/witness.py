@@ -53,6 +53,9 @@ from witness.tlog.merkle import EMPTY_ROOT
 
 log = logging.getLogger(__name__)
 
+_AT_A_DESK = 4
+"""Requests that a judge takes at once where keys take their time."""
+
 _EMPTY = Head(0, EMPTY_ROOT, 0)
 
 
@@ -91,6 +94,8 @@ class Witness:
         self._judges = ThreadPoolExecutor(self._limits.judge_threads, "judge")
         self._writer = ThreadPoolExecutor(1, "writer")
         self._desk = SigningDesk(cosigner, self._limits.signing_budget) if cosigner.is_paced else None
+        # Before a desk a few at a time: the places that these take show who of the others is in vain.
+        self._most_judged = _AT_A_DESK if self._desk is not None else self._limits.max_batch
         self._subtrees = SubtreeSigner(self.book, cosigner, self._ground, self._judges, self._desk)
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -198,11 +203,18 @@ class Witness:
             log_state.waiting.append(request)
 
     def _take_place(self, request: Request) -> None:
-        """A request that will wait behind one that waits for a device takes its place there now, or never."""
-        if self._desk is not None and request.log.busy:
+        """A request that will wait behind one that waits for a device takes its place there now, or never.
+
+        Any other takes one once it was found good; where there is none now, it is told before it is checked.
+        """
+        if self._desk is None:
+            return
+        if request.log.busy:
             if (refused := self._desk.admit()) is not None:
                 raise refused
             request.admitted = True
+        elif self._desk.full:
+            raise Overloaded(retry_after=1)
 
     def _schedule(self) -> None:
         """Looks at the queues once this turn of the loop is over: what arrives together goes together."""
@@ -218,9 +230,11 @@ class Witness:
 
     def _dispatch(self) -> None:
         self._scheduled = False
+        if self._desk is not None and self._desk.full:
+            self._shed()
         while self._ready and self._judging < self._limits.judge_threads:
             idle = self._limits.judge_threads - self._judging
-            share = min(self._limits.max_batch, -(-len(self._ready) // idle))
+            share = min(self._most_judged, -(-len(self._ready) // idle))
             batch, self._ready = self._ready[:share], self._ready[share:]
             try:
                 timestamp = self._ground.timestamp()
@@ -242,6 +256,15 @@ class Witness:
             self._committing = True
             committing = self._writer.submit(commit, self._store, batch)
             committing.add_done_callback(self._back(self._committed, batch))
+
+    def _shed(self) -> None:
+        """All places are taken: what would be checked now, for nothing, would keep others waiting."""
+        waiting, self._ready = self._ready, []
+        for request in waiting:
+            if request.admitted:
+                self._ready.append(request)
+            else:
+                self._finish(request, self._count(Overloaded(retry_after=1)))
 
     def _dispatch_to(self, desk: SigningDesk) -> None:
         """Hands to the signers what they can take; a timestamp is taken when the signature is made."""

@@ -121,6 +121,25 @@ async def test_what_the_device_cannot_answer_in_time_is_shed_before_it_answers_a
         assert isinstance(again, bytes), "the places are free again"
 
 
+async def test_who_comes_when_every_place_is_taken_is_told_before_anything_is_checked(folder: Path) -> None:
+    async with slow_witness(folder, seconds=0.05, budget=0.5, logs=30) as slow:
+        (agent,) = slow.agents
+        fork = slow.logs[-1].add_checkpoint(old=0, proof=(bytes(32),))
+        assert not isinstance(await ask(slow.witness, fork), (bytes, Overloaded)), (
+            "it is refused for what it is"
+        )
+        agent.gate.clear()
+        logs = slow.logs[:-1]
+        asking = [asyncio.create_task(ask(slow.witness, log.add_checkpoint(old=0))) for log in logs]
+        await until("the first are told", lambda: any(task.done() for task in asking))
+        judged = slow.witness.stages.judge
+        again = await asyncio.gather(*(ask(slow.witness, fork) for _ in range(20)))
+        assert all(isinstance(answer, Overloaded) for answer in again)
+        assert slow.witness.stages.judge == judged
+        agent.gate.set()
+        assert any(isinstance(answer, bytes) for answer in await asyncio.gather(*asking))
+
+
 async def test_a_device_that_signs_holds_up_nothing_else(folder: Path) -> None:
     async with slow_witness(folder, logs=3) as slow:
         signed = await slow.witness.add_checkpoint(slow.logs[2].add_checkpoint(old=0))
