@@ -141,7 +141,7 @@ class History(Stage):
         if not self.shelf:
             self.copy_away()
             return
-        if not self.stopped_for_harm():
+        if not self.stopped_for_harm() or self.known_to_nobody():
             return
         kind, place = self.choose.choice(self.shelf)
         self.log.append(f"  {kind} <- {place.name}")
@@ -159,7 +159,7 @@ class History(Stage):
 
     def lose_database(self) -> None:
         """The database is gone; the operator makes an empty one, and adds the logs again."""
-        if not self.stopped_for_harm():
+        if not self.stopped_for_harm() or self.known_to_nobody():
             return
         self.unlink_database()
         layout = self.main.layout
@@ -181,6 +181,10 @@ class History(Stage):
                 if data:
                     data[self.choose.randrange(min(300, len(data)))] ^= 1
                     file.write_bytes(data)
+
+    def known_to_nobody(self) -> bool:
+        """Whether only the database still knows what an operator ended: without it nothing can."""
+        return self.honest and bool(self.world.retired or self.world.given_up)
 
     def clone(self) -> None:
         """The folder is copied, and both run; then one of them is stopped for good."""

@@ -17,6 +17,7 @@ from witness.cli.authority import authorised
 from witness.cli.errors import NO, Failure, TheAnswerIsNo, WrongUsage, say_error, say_warning
 from witness.cli.logs import json_option, known
 from witness.cli.output import when
+from witness.cli.running import core_status
 from witness.cli.state import existing, pass_layout
 from witness.core.continuity import recover as way
 from witness.core.continuity.authority import Action, keys_subject
@@ -101,7 +102,7 @@ def recover(context: click.Context, layout: StateLayout, /, **options: Any) -> N
         facts = {**_facts(plan), "clock": {**dataclasses.asdict(clock), "too_long": clock.too_long}}
         click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
     else:
-        _explain(plan)
+        _explain(plan, running=core_status(layout) is not None)
         _explain_clock(clock)
     if clock.too_long or [alarm for alarm in plan.alarms if alarm.kind is not Kind.ABANDONED]:
         context.exit(NO)
@@ -121,7 +122,7 @@ def _change(layout: StateLayout, desk: Desk, options: dict[str, Any], now: int) 
         way.accept_keys(desk, origin, digest_of_keys(record.vkeys), now)
     if options["accept_clock"]:
         way.accept_clock(desk, now)
-    way.settle_what_is_over(desk, now)
+    way.settle_what_is_over(desk, now, running=core_status(layout) is not None)
 
 
 def _new_database(layout: StateLayout, now: int) -> None:
@@ -219,7 +220,7 @@ async def _fetched(behind: Behind) -> list[AddCheckpoint]:
         return bodies
 
 
-def _explain(plan: Plan) -> None:
+def _explain(plan: Plan, *, running: bool) -> None:
     if not plan.alarms:
         click.echo("no alarm stands")
         return
@@ -234,28 +235,41 @@ def _explain(plan: Plan) -> None:
             else "witness recover --file BODY (it is not polled)"
         )  # fmt: skip
         click.echo(f"log    {each.origin}: {have} here, to be brought to size {each.size} at least: {how}")
+    for line in _ways(plan, running=running):
+        click.echo(f"way    {line}")
+
+
+def _ways(plan: Plan, *, running: bool) -> list[str]:
+    """What leads out, a line each."""
+    kinds = {alarm.kind for alarm in plan.alarms}
     if plan.for_good and plan.forgotten:
-        click.echo(
-            "way    bring back the high-water record: it and the database are lost, and nothing else says"
+        lost = "without it and the lost database, nothing says what was signed"
+        return [f"bring back the high-water record: {lost}; else witness recover --retire, and a new witness"]
+    if plan.for_good:
+        return ["none for this identity: witness recover --retire, then a new one"]
+    found = []
+    if plan.behind:
+        found.append("bring every log forward, or give it up for good (--give-up ORIGIN)")
+    if Kind.DEVICE in kinds:
+        found.append(
+            "put the right device back, and witness recover --fast-forward settles it; what was wiped does"
+            " not come back: witness recover --retire, then witness init makes a new identity"
         )
-        click.echo(
-            "       how far to bring which log; else none: witness recover --retire, then a new witness"
+    if Kind.LOG_KEY in kinds:
+        found.append(
+            "witness logs keys ORIGIN shows and changes its keys; once they are right,"
+            " witness recover --accept-keys ORIGIN"
         )
-    elif plan.for_good:
-        click.echo("way    none for this identity: witness recover --retire, then a new one")
-    elif plan.behind:
-        click.echo("way    bring every log forward, or give it up for good (--give-up ORIGIN)")
-    elif any(alarm.kind is Kind.DEVICE for alarm in plan.alarms):
-        click.echo(
-            "way    put the right device back, and witness recover --fast-forward settles it; what was wiped"
-            " does not come back: witness recover --retire, then witness init makes a new identity"
+    if plan.behind or Kind.DEVICE in kinds:
+        return found
+    if kinds & way.ABOUT_THE_RECORD and not running:
+        found.append(
+            "no log is behind: witness run, and while it runs witness recover --fast-forward; only a running"
+            " witness begins its high-water record anew"
         )
-    elif any(alarm.kind is Kind.LOG_KEY for alarm in plan.alarms):
-        click.echo(
-            "way    witness logs show ORIGIN; if the keys are right, witness recover --accept-keys ORIGIN"
-        )
-    elif any(alarm.kind in way.BY_ITSELF for alarm in plan.alarms):
-        click.echo("way    no log is behind: witness recover --fast-forward settles it")
+    elif kinds & way.BY_ITSELF:
+        found.append("no log is behind: witness recover --fast-forward settles it")
+    return found
 
 
 def _explain_clock(clock: Standstill) -> None:

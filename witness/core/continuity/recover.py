@@ -34,7 +34,9 @@ from witness.tlog.merkle import EMPTY_ROOT, InvalidProof, verify_consistency
 from witness.tlog.note import format_note, parse_vkey
 from witness.tlog.submission import AddCheckpoint
 
-BLIND: Final = frozenset({Kind.RECORD_LOST, Kind.RECORD_INVALID, Kind.COUNTER})
+ABOUT_THE_RECORD: Final = frozenset({Kind.RECORD_LOST, Kind.RECORD_INVALID})
+"""Alarms that are over once a core has begun the high-water record anew."""
+BLIND: Final = ABOUT_THE_RECORD | {Kind.COUNTER}
 """Alarms that say that state is old without saying which logs: all have to be brought forward."""
 BY_ITSELF: Final = BLIND | {Kind.RESTORED, Kind.AUDIT_BEHIND, Kind.DEVICE, Kind.RETIRED_KEY}
 """Alarms that are over once no log is behind."""
@@ -186,12 +188,20 @@ def give_up(desk: Desk, behind: Behind, now: int) -> None:
         leave(connection, Event("given-up", {"origin": behind.origin, "seen": behind.size}), now)
 
 
-def settle_what_is_over(desk: Desk, now: int) -> tuple[Alarm, ...]:
-    """Settles the alarms that were about no log, once no log is behind; returns them."""
+def settle_what_is_over(desk: Desk, now: int, *, running: bool = True) -> tuple[Alarm, ...]:
+    """Settles the alarms that were about no log, once no log is behind; returns them.
+
+    Args:
+        desk: the database.
+        now: POSIX seconds.
+        running: whether a core runs, which begins a high-water record anew once its loss is settled. One that
+            starts later would find it lost again.
+    """
     found = plan(desk)
     if found.behind or found.for_good:
         return ()
-    over = tuple(alarm for alarm in found.alarms if alarm.kind in BY_ITSELF | ABOUT_A_HEAD)
+    kinds = (BY_ITSELF | ABOUT_A_HEAD) - (frozenset() if running else ABOUT_THE_RECORD)
+    over = tuple(alarm for alarm in found.alarms if alarm.kind in kinds)
     with desk.transaction() as connection:
         for alarm in over:
             alarms.settle(desk, alarm, "no log is behind any more", now)
