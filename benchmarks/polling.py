@@ -46,7 +46,8 @@ PROCESSES = {
 class Found:
     """What one run found.
 
-    Latencies are milliseconds, medians over the rounds, whose p99s stand beside them. Memory is MB (PSS, all
+    Latencies are milliseconds, medians over the rounds, whose p99s stand in `p99s`; `ratio` is the median of
+    the ratios of the rounds. Memory is MB (PSS, all
     processes), times are seconds, `cores` processor seconds a second while logs are polled.
     """
 
@@ -163,7 +164,6 @@ def measure(folder: Path, *, logs: int, interval: float, rounds: int, rate: floa
         polled.stop()
     name = "witness_feeder_missed_polls_total"
     p99s = [(each.alone.latency_ms["p99"], each.beside.latency_ms["p99"]) for each in found]
-    p99_alone, p99_beside = median(alone for alone, _ in p99s), median(beside for _, beside in p99s)
     took, made = sum(each.took for each in found), sum(sum(each.made) for each in found)
     cores = {process: sum(each.cpu[process] for each in found) / took for process in pids}
     results = [result for each in found for result in (each.alone, each.beside)]
@@ -172,10 +172,10 @@ def measure(folder: Path, *, logs: int, interval: float, rounds: int, rate: floa
         interval=interval,
         rate=rate,
         p50_alone=median(each.alone.latency_ms["p50"] for each in found),
-        p99_alone=p99_alone,
+        p99_alone=median(alone for alone, _ in p99s),
         p50_beside=median(each.beside.latency_ms["p50"] for each in found),
-        p99_beside=p99_beside,
-        ratio=p99_beside / p99_alone,
+        p99_beside=median(beside for _, beside in p99s),
+        ratio=median(beside / alone for alone, beside in p99s),
         p99s=p99s,
         refused=sum(result.requests - result.ok for result in results),
         polls_expected=logs * took / interval,

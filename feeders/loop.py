@@ -21,8 +21,6 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
-
 from feeders.kinds import NOT_POLLED, UnknownFeeder
 from feeders.poll import LogPoller, Submit
 from feeders.protocol import BadUrl, FeedLog, FetchFailed
@@ -239,28 +237,25 @@ class FeederPool:
 
     async def _feed(self, log: FeedLog, poller: LogPoller, delay: float) -> None:
         """One log's life: a poll, a pause, a poll; retries with back-off while the world fails."""
-
-        async def pause(seconds: float) -> None:
-            poller.state = replace(poller.state, next_poll=self._now() + seconds)
-            await self._sleep(seconds)
-
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type((FetchFailed, Unavailable, Overloaded)),
-            wait=lambda retry: self._back_off(log, retry),
-            sleep=pause,
-        )
-        await pause(delay)
+        host, jitter, failures = self._hosts[log.host], self._settings.jitter, 0
         while True:
-            await retrying(self._poll, log, poller)
-            jitter = self._settings.jitter
-            await pause(log.interval * self._rng.uniform(1 - jitter, 1 + jitter))
+            poller.state = replace(poller.state, next_poll=self._now() + delay)
+            await self._sleep(delay)
+            try:
+                await self._poll(log, host, poller)
+            except (FetchFailed, Unavailable, Overloaded) as error:
+                failures += 1
+                delay = self._back_off(log, failures, error)
+            else:
+                failures = 0
+                delay = log.interval * self._rng.uniform(1 - jitter, 1 + jitter)
 
-    async def _poll(self, log: FeedLog, poller: LogPoller) -> None:
+    async def _poll(self, log: FeedLog, host: _Host, poller: LogPoller) -> None:
         before, due = poller.state, self._now()
         failed = before.status in (Status.UNREACHABLE, Status.TOO_SLOW)
         outcome: Status | None = None
         try:
-            async with self._hosts[log.host].slots, self._suspect_slots if failed else self._slots:
+            async with host.slots, self._suspect_slots if failed else self._slots:
                 self.missed += int((self._now() - due) / log.interval)
                 outcome = await poller.poll()
         except (FetchFailed, Unavailable, Overloaded):
@@ -272,8 +267,8 @@ class FeederPool:
             if poller.state.status is not before.status:
                 _report(log, poller.state)
 
-    def _back_off(self, log: FeedLog, retry: RetryCallState) -> float:
-        error = retry.outcome.exception() if retry.outcome is not None else None
+    def _back_off(self, log: FeedLog, failures: int, error: Exception) -> float:
+        """Seconds until a log is asked again whose server, or our core, failed so often in a row."""
         # A dead server is left alone ever longer. Our own core's failure is no reason to leave logs unfed
         # for long once it is back.
         longest = (
@@ -281,7 +276,7 @@ class FeederPool:
             if isinstance(error, FetchFailed)
             else log.interval
         )
-        exponential = wait_exponential(multiplier=self._settings.first_retry, max=longest)(retry)
+        exponential = min(longest, self._settings.first_retry * 2.0 ** min(failures - 1, 32))
         at_least = float(error.retry_after) if isinstance(error, Overloaded) else 0.0
         return max(at_least, exponential) * self._rng.uniform(1.0, 1.5)
 
