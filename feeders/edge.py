@@ -41,19 +41,26 @@ def edge_of(size: int, root: bytes, known: Callable[[Node], bytes | None]) -> Ed
         root: the root hash that the edge must make.
         known: the hash of a node, or None. It need not be trustworthy: the root hash judges.
     """
-
-    def find(level: int, index: int) -> bytes:
-        found = known((level, index))
-        if found is not None:
-            return found
-        if level == 0:
-            raise KeyError(index)
-        return node_hash(find(level - 1, 2 * index), find(level - 1, 2 * index + 1))
-
     try:
-        nodes = {node: find(*node) for node in merkle.root_nodes(size)}
+        nodes = {node: _find(known, *node) for node in merkle.root_nodes(size)}
     except KeyError:
         return None
     if merkle.tree_root(size, lambda level, index: nodes[level, index]) != root:
         return None
     return Edge(size, root, b"".join(nodes.values()))
+
+
+def _find(known: Callable[[Node], bytes | None], level: int, index: int) -> bytes:
+    """The hash of a node, made of those below it where it is not known itself.
+
+    Not a function within `edge_of`: one that calls itself would hold its tiles until a garbage collection.
+
+    Raises:
+        KeyError: it cannot be made.
+    """
+    found = known((level, index))
+    if found is not None:
+        return found
+    if level == 0:
+        raise KeyError(index)
+    return node_hash(_find(known, level - 1, 2 * index), _find(known, level - 1, 2 * index + 1))

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 
 import aiohttp
 import pytest
@@ -153,6 +155,35 @@ async def test_an_unchanged_log_with_validators_sends_no_body(
             clock.advance(60)
             assert await poller.poll() is Status.CURRENT
         assert (server.bytes_sent, server.answered_304, len(server.requests)) == (0, 3, 3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_a_poll_leaves_nothing_to_the_garbage_collector(
+    family: str, session: aiohttp.ClientSession
+) -> None:
+    """Where thousands of logs are polled it comes seldom, and what waits for it holds tiles."""
+    log, clock = log_of(family, size=100_000, huge=True), Clock()
+    async with SimulatedLogServer(log) as server:
+        fetch = HttpFetch(session, "tests")
+        feed = FeedLog(log.origin, log.vkeys, kind_of(family), server.url(family), 60)
+        tools = Tools(fetch, fetch.latest, now=clock.now)
+        poller = LogPoller(feed, make_source(feed, tools), JudgingCore().submit, clock.now, 1e9)
+        await poller.poll()
+        gc.collect()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            for growth in (0, 1, 1_000, 0):
+                log.append(growth)
+                clock.advance(60)
+                assert await poller.poll() is Status.CURRENT
+            gc.collect()
+            left = [each for each in gc.garbage if type(each).__module__.startswith(("feeders", "witness"))]
+            functions = [each for each in gc.garbage if isinstance(each, FunctionType)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+    assert not left
+    assert not [each for each in functions if each.__module__.startswith(("feeders", "witness"))]
 
 
 def _checkpoint_path(family: str) -> str:
