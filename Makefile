@@ -15,11 +15,11 @@ ARGS   ?=
 BIN     := $(VENV)/bin
 WITNESS := $(BIN)/witness --state $(STATE)
 
-.PHONY: run test lint format types bench bench-short fuzz histories interop clean help
+.PHONY: run test lint format types bench bench-short fuzz histories interop mldsa-token clean help
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,5p'
-	@echo "Further: lint, format, types, bench, bench-short, fuzz, histories, interop, clean."
+	@echo "Further: lint, format, types, bench, bench-short, fuzz, histories, interop, mldsa-token, clean."
 
 # --- What is installed; made again only when the dependencies change ---
 
@@ -82,6 +82,10 @@ histories: $(VENV)/.installed-dev
 interop: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/interop -rs $(ARGS)
 
+# A PKCS #11 token in software that signs with ML-DSA-44, for tests/core/keystore/test_mldsa_token.py: ten minutes.
+mldsa-token: $(VENV)/.installed-dev
+	tests/core/keystore/mldsa_token.sh .mldsa-token $(CURDIR)/$(BIN)/python
+
 # Never the state: it is a witness's identity.
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mldsa-token build dist

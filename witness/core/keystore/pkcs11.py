@@ -68,7 +68,7 @@ class Token:
         self._label = label
         self._logged_in = secret is not None
         self._session: Any = None
-        self._private: dict[str, Any] = {}
+        self._private: dict[tuple[Algorithm, str], Any] = {}
         with self._faults("open the token"):
             self._token = pkcs11.lib(module).get_token(token_label=label)
             serial = self._token.serial
@@ -130,9 +130,10 @@ class Token:
         """A signature by the private key."""
         label = locator["label"]
         with self._faults("sign"):
-            key = self._private.get(label)
+            key = self._private.get((algorithm, label))  # both keys have the witness's name for a label
             if key is None:  # looked for once: a search takes longer than many a token's signature
-                key = self._private[label] = self._one(ObjectClass.PRIVATE_KEY, label, _KEY_TYPES[algorithm])
+                key = self._one(ObjectClass.PRIVATE_KEY, label, _KEY_TYPES[algorithm])
+                self._private[algorithm, label] = key
             return bytes(key.sign(message, mechanism=_MECHANISMS[algorithm]))
 
     def retire(self, locator: Mapping[str, str]) -> None:
@@ -201,7 +202,7 @@ class Token:
             parameters.generate_keypair(
                 mechanism=Mechanism.EC_EDWARDS_KEY_PAIR_GEN, store=True, label=label, private_template=private
             )
-        else:  # no token at hand has it; the mechanism check above stands before it
+        else:
             self._session.generate_keypair(
                 KeyType.ML_DSA,
                 store=True,
