@@ -29,8 +29,10 @@ from tests.core.processes import poll
 from tests.core.state import trust
 from tests.histories.stage import HOUR, ORIGINS, SIZE, YEAR, Copy, Guarded, Stage, duplicate, tales
 from tests.simulated_log import SimulatedLog
+from witness.cli import generations
 from witness.core.continuity import recover
 from witness.core.continuity.recover import Behind, CannotRecover
+from witness.core.keystore import keyring
 from witness.core.layout import StateLayout
 from witness.core.store.alarms import Kind
 from witness.core.store.desk import Desk
@@ -67,7 +69,7 @@ class History(Stage):
             self.roll_clock: 2,
         }
         if self.guarded is Guarded.RECORD:
-            happenings |= {self.lose_record: 1, self.retire: 1, self.give_up: 1}
+            happenings |= {self.lose_record: 1, self.retire: 1, self.give_up: 1, self.rotate: 3}
         if self.honest and self.recorded():  # a new record holds all: the log may lie again
             self.honest, self.world.timed = False, True
         chosen = self.choose.choices(list(happenings), list(happenings.values()))[0]
@@ -184,7 +186,8 @@ class History(Stage):
 
     def known_to_nobody(self) -> bool:
         """Whether only the database still knows what an operator ended: without it nothing can."""
-        return self.honest and bool(self.world.retired or self.world.given_up)
+        world = self.world
+        return self.honest and bool(world.retired or world.given_up or world.retired_keys)
 
     def clone(self) -> None:
         """The folder is copied, and both run; then one of them is stopped for good."""
@@ -253,6 +256,33 @@ class History(Stage):
         """The tales that a log's operator tries in the end."""
         return (self.tale(origin),) if self.honest else tales(origin)
 
+    def rotate(self) -> None:
+        """A new generation of keys, at once or beside the old one for a time, which then ends."""
+        if generations.known(self.main.layout).retiring:
+            command("keys", "rotate", "--finish", state=self.main.layout.root)
+        else:
+            overlap = self.choose.choice(["0", "1h"])
+            outcome = command("keys", "rotate", "--overlap", overlap, state=self.main.layout.root)
+            self.log.append(f"  overlap {overlap}: {outcome.code} {outcome.err.splitlines()[-1:]}")
+        ring = keyring.read(self.main.layout)
+        self.world.vkeys = tuple(dict.fromkeys([*self.world.vkeys, *ring.vkeys]))
+        self.restart()
+        if not self.standing(self.main):
+            poll("what is due is done", lambda: not self.due() or None)
+        self.note_retired()
+
+    def due(self) -> bool:
+        """Whether a generation is to be taken up or retired now."""
+        found = generations.known(self.main.layout)
+        return found.staged is not None or bool(found.due(int(self.clock())))
+
+    def note_retired(self) -> None:
+        """What the witness says of its keys holds from now on."""
+        gone = generations.known(self.main.layout).retired
+        now = {vkey for vkey in self.world.vkeys if str(vkey) in gone}
+        self.log.extend(f"  retired {vkey.key_id.hex()}" for vkey in now - self.world.retired_keys)
+        self.world.retired_keys |= now
+
     def lead_out(self) -> None:
         """In the end all is put right: the clock, other copies, and what is behind. Then it signs again."""
         self.log.append("lead out")
@@ -273,6 +303,10 @@ class History(Stage):
             kinds = {Kind(alarm.split(" ")[0].rstrip(":")) for alarm in self.standing(self.main)}
             if not kinds - {Kind.ABANDONED}:
                 break
+        if set(keyring.read(layout).vkeys) <= self.world.retired_keys:
+            assert Kind.RETIRED_KEY in kinds  # an old folder: the keys that may sign are not in it
+            self.tempt()
+            return
         if self.world.retired:
             assert Kind.RETIRED in kinds
             self.tempt()

@@ -53,7 +53,7 @@ def play(seed: int, sabotage: str | None = None) -> Outcome:
         return Outcome(seed, failure, [])
     counts = Counter(
         released=history.released, refused=history.refused, starts=history.starts, led_out=history.led_out,
-        harmed=history.harmed, retired=history.world.retired,
+        harmed=history.harmed, retired=history.world.retired, keys_retired=len(history.world.retired_keys),
     )  # fmt: skip
     return Outcome(seed, failure, history.log, counts, frozenset(history.alarms))
 

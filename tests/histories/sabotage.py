@@ -51,6 +51,10 @@ def _end_forgotten() -> None:
     records.Records.append_ended = lambda *_: None
 
 
+def _retired_keys_forgotten() -> None:
+    records.Records.append_retired = lambda *_: None
+
+
 def _clock_not_looked_at() -> None:
     ground.Ground._known = property(lambda _: 0)
 
@@ -73,6 +77,7 @@ SABOTAGE: dict[str, Callable[[], None]] = {
     "the record is not locked": _record_not_locked,
     "logs are brought forward without proof": _brought_forward_without_proof,
     "what ended is forgotten": _end_forgotten,
+    "retired keys are forgotten": _retired_keys_forgotten,
     "the clock is not looked at": _clock_not_looked_at,
     "what was settled is not compared": _settled_without_comparing,
 }

@@ -11,12 +11,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from tests.core.processes import SocketClient, poll
-from tests.core.state import make_state, trust
+from tests.core.state import NAME, make_state, trust
 from tests.crash.promise import Ledger, PromiseBroken
 from tests.histories.forked import ForkedCore, MovableClock
 from tests.simulated_log import SimulatedLog
+from witness.cli.generations import record_keys
 from witness.core.continuity import highwater
-from witness.core.continuity.secret import HIGH_WATER, mac_key
 from witness.core.continuity.settings import ContinuitySettings
 from witness.core.keystore import softkey
 from witness.core.layout import StateLayout
@@ -26,7 +26,8 @@ from witness.core.store.alarms import Kind
 from witness.core.store.desk import Desk
 from witness.core.wire import CoreStatus, Verb, decode_status, encode_seen
 from witness.tlog.checkpoint import parse_checkpoint
-from witness.tlog.note import parse_note
+from witness.tlog.note import VerifierKey, parse_note
+from witness.tlog.signature import verify_note
 
 SHARED, SIZE = 5, 40
 """The tales part after so many leaves, and end after so many."""
@@ -66,13 +67,27 @@ class Copy:
 
 @dataclass
 class World:
-    """All that was ever released."""
+    """All that was ever released.
+
+    Attributes:
+        ledger: what is consistent with what.
+        vkeys: every key that the witness ever had.
+        latest: the largest cosigned checkpoint of each log, as a distributor keeps it.
+        newest: the largest timestamp.
+        branches: which tales of a log were told in what was released.
+        given_up: logs that are never to be signed again.
+        retired_keys: keys that are never to sign again.
+        retired: the whole identity is.
+        timed: timestamps must not go back.
+    """
 
     ledger: Ledger
+    vkeys: tuple[VerifierKey, ...]
     latest: dict[str, bytes] = field(default_factory=dict)
     newest: int = 0
     branches: dict[str, set[str]] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set)
+    retired_keys: set[VerifierKey] = field(default_factory=set)
     retired: bool = False
     timed: bool = True
 
@@ -82,6 +97,10 @@ class World:
         Raises:
             PromiseBroken: it must never have been signed.
         """
+        signers = {each.key for each in verify_note(parse_note(note), self.vkeys)}
+        if signers & self.retired_keys:
+            raise PromiseBroken("signed by a key that was retired")
+        self.ledger.vkeys = tuple(signers)
         found = self.ledger.served(note)
         checkpoint = parse_checkpoint(parse_note(note).text)
         origin = checkpoint.origin
@@ -109,11 +128,12 @@ class Stage:
         self.folder = folder
         self.clock = MovableClock(folder / "clock")
         self.main = Copy(make_state(folder / "s", algorithms=("ed25519",)))
+        self.main.layout.config.write_text(f"name: {NAME}\n")
         trust(self.main.layout, *(tales(origin)[0] for origin in ORIGINS))
         keys = softkey.open_keystore(self.main.layout.softkey, None)
-        self.key = mac_key(keys.signers(), HIGH_WATER, self.main.layout.records_key)
+        self.key, _ = record_keys(self.main.layout, None)
         ledger = Ledger(keys.public.vkeys, {origin: list(tales(origin)) for origin in ORIGINS})
-        self.world = World(ledger)
+        self.world = World(ledger, keys.public.vkeys)
         self.running: list[Copy] = []
         self.shelf: list[tuple[str, Path]] = []
         self.harmed = False
