@@ -53,7 +53,7 @@ async def _run(settings: FrontProcessSettings) -> None:
     feeders = settings.feeders_socket
     async with asyncio.TaskGroup() as group:
         group.create_task(core.run(), name="core client")
-        async with _publishing(settings, core) as publisher, _looking(settings, core) as looker:
+        async with _looking(settings, core) as looker, _publishing(settings, core, looker) as publisher:
             service = FrontService(
                 settings.front,
                 core,
@@ -73,7 +73,7 @@ async def _run(settings: FrontProcessSettings) -> None:
                 if looker is not None:
                     tasks.append(chores.create_task(looker.run(), name="looker"))
                 if publisher is not None:
-                    tasks.append(chores.create_task(_publish(publisher, core, looker), name="publisher"))
+                    tasks.append(chores.create_task(_publish(publisher, core), name="publisher"))
                 await service.run(stop)
                 # Only now, so that what was cosigned for the last requests is published too.
                 for task in tasks:
@@ -117,22 +117,24 @@ async def _looking(settings: FrontProcessSettings, core: CoreClient) -> AsyncIte
 # --- Publishing ---
 
 
-async def _publish(publisher: Publisher, core: CoreClient, looker: Looker | None) -> None:
-    """Publishes, once it is known what is there already: an old state must not take its place."""
-    if looker is not None:
-        await looker.looked.wait()
+async def _publish(publisher: Publisher, core: CoreClient) -> None:
     await core.wait_connected()  # before that, its first question could only fail
     await publisher.run()
 
 
 @contextlib.asynccontextmanager
-async def _publishing(settings: FrontProcessSettings, core: CoreClient) -> AsyncIterator[Publisher | None]:
+async def _publishing(
+    settings: FrontProcessSettings, core: CoreClient, looker: Looker | None
+) -> AsyncIterator[Publisher | None]:
     """The publisher to all targets, and the HTTP session that they share."""
     async with contextlib.AsyncExitStack() as stack:
         name = settings.front.name
         targets: list[Target] = []
 
         async def checkpoint(origin: str) -> bytes:
+            # First what is there already: an old state must not take its place, and the core refuses then.
+            if looker is not None:
+                await looker.look_at(origin)
             return await core.checkpoint(origin_hash(origin))
 
         try:
