@@ -27,6 +27,7 @@ from tests.bundles.test_record_head import record_head
 from tests.bundles.test_sigstore import HAPPY, REKOR2, options_for
 from tests.bundles.test_sigsum import OPTIONS as SIGSUM_OPTIONS
 from tests.bundles.test_sigsum import proof as sigsum
+from tests.bundles.test_succession import NEW, OLD
 from tests.bundles.test_sumdb import DATABASE, record
 from tests.bundles.test_sumdb import OPTIONS as SUMDB_OPTIONS
 from tests.bundles.world import LOG, MAKER, POLICY, W1, W3, Good, Log, armory, manifest, release, ten
@@ -40,8 +41,10 @@ from witness.bundles.formats import read
 from witness.bundles.record_head import AttestedHead
 from witness.bundles.sigstore import SigstoreBundle
 from witness.bundles.sigsum import SigsumProof
+from witness.bundles.succession import Statement
 from witness.bundles.sumdb import GoSum, SumdbLookup
 from witness.bundles.tlog_proof import TlogProof
+from witness.core.keystore.stating import state_succession
 from witness.tlog.note import parse_note
 
 CONFIG = json.dumps(configuration(manifest())).encode()
@@ -72,6 +75,7 @@ MADE = [
     Good("lookup", LOOKUP, dataclasses.replace(SUMDB_OPTIONS, artifacts=DATABASE.tiles(LOOKUP))),
     Good("go.sum", record(5), dataclasses.replace(SUMDB_OPTIONS, artifacts=GO_SUM)),
     Good("evidence", format_evidence(same_size()), EVIDENCE_OPTIONS),
+    Good("succession", state_succession(OLD[:1], NEW[:1], 5).note, Options(witnesses=(OLD[0].vkey,))),
     Good("evidence of a fork", format_evidence(fork(5, 13)), EVIDENCE_OPTIONS),
 ]
 
@@ -123,6 +127,7 @@ COVERED: dict[type, Callable[[Any], Any]] = {
     FirmwareBundle: of_firmware,
     Attestation: lambda found: dataclasses.replace(found, note=text(found.note)),
     AttestedHead: lambda found: found.head,
+    Statement: lambda found: found.said,
     SigsumProof: of_sigsum,
     SumdbLookup: lambda found: (found.id, found.record, text(found.tree)),
     GoSum: as_is,

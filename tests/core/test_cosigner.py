@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.simulated_log import SimulatedLog
@@ -159,3 +162,49 @@ def test_lines_follow_the_keys_order_and_form_a_note() -> None:
         assert [s.key_id for s in signatures] == [signer.vkey.key_id for signer in order]
         assert [len(s.value) for s in signatures] == [72 if s is ed25519 else 2428 for s in order]
         parse_note(format_note(checkpoint.text(), signatures))
+
+
+class Slow(Recording):
+    """Signs only when it is let."""
+
+    def __init__(self, signer: Signer) -> None:
+        super().__init__(signer)
+        self.entered, self.let = threading.Event(), threading.Event()
+
+    def sign(self, message: bytes) -> bytes:
+        self.entered.set()
+        assert self.let.wait(20)
+        return super().sign(message)
+
+
+def test_a_dropped_key_is_let_end_and_signs_no_more() -> None:
+    """What was begun ends with all keys, and `drop` waits for it; what begins later is without."""
+    old, new = Slow(Ed25519Signer(NAME, b"\x01" * 32)), Recording(Ed25519Signer(NAME, b"\x03" * 32))
+    cosigner = Cosigner([old, new])
+    checkpoint = log().value()
+    with ThreadPoolExecutor(2) as pool:
+        begun = pool.submit(cosigner.cosign, checkpoint, checkpoint.text(), NOW)
+        assert old.entered.wait(20)
+        assert not cosigner.drop([old.vkey], patience=0), "it is being used"
+        dropping = pool.submit(cosigner.drop, [old.vkey])
+        later = cosigner.cosign(checkpoint, checkpoint.text(), NOW)
+        assert [line.key_id for line in parse_signature_lines(later)] == [new.vkey.key_id]
+        assert not dropping.done()
+        old.let.set()
+        assert [line.key_id for line in parse_signature_lines(begun.result(20))] == [
+            old.vkey.key_id, new.vkey.key_id,
+        ]  # fmt: skip
+        assert dropping.result(20)
+    assert len(old.messages) == 1
+    assert cosigner.vkeys == (new.vkey,)
+
+
+def test_without_any_key_nothing_is_signed() -> None:
+    made = signers()
+    cosigner = Cosigner(made)
+    assert cosigner.drop([each.vkey for each in made])
+    checkpoint = log().value()
+    with pytest.raises(KeyUnavailable, match="retired"):
+        cosigner.cosign(checkpoint, checkpoint.text(), NOW)
+    with pytest.raises(SubtreesUnsupported):
+        cosigner.cosign_subtree("o", 0, 1, bytes(32))
