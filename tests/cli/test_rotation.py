@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import sqlite3
@@ -11,16 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nacl.bindings import crypto_sign_seed_keypair
 
 from tests.cli.command import NAME, make, witness
 from tests.cli.daemon import Daemon, call, daemon, eventually
 from tests.simulated_log import SimulatedLog
 from witness.core.layout import StateLayout
 from witness.tlog.checkpoint import origin_hash
-from witness.tlog.note import VerifierKey, parse_note, parse_signature_lines, parse_vkey
+from witness.tlog.note import (
+    SignatureType,
+    SignerKey,
+    VerifierKey,
+    key_id_for,
+    parse_note,
+    parse_signature_lines,
+    parse_vkey,
+)
 from witness.tlog.signature import verify_note
 
 LOG = "rotation.example/log"
+_SEED = bytes(range(32))
+_PLAIN = SignerKey(NAME, key_id_for(NAME, SignatureType.ED25519, crypto_sign_seed_keypair(_SEED)[0]), _SEED)
+SIGNER = f"PRIVATE+KEY+{NAME}+{_PLAIN.key_id.hex()}+{base64.b64encode(bytes([1]) + _SEED).decode()}"
 
 
 @pytest.fixture
@@ -156,6 +169,23 @@ def test_a_statement_is_verified_offline_with_an_old_key(state: Path) -> None:
             assert str(each) in told.out
     assert witness("verify", file).code == 1
     assert witness("verify", file, "--witness", str(new[0])).code == 1
+
+
+def test_an_imported_key_opens_the_records_too(tmp_path: Path) -> None:
+    """The first key's secret is what the records' keys are made of: another first key must not lose them."""
+    with tempfile.TemporaryDirectory(prefix="rot", dir="/tmp") as folder:
+        state = make(Path(folder) / "s", "--algorithm", "ml-dsa-44")
+        with daemon(state) as running:
+            assert running.stop() == 0
+        key = tmp_path / "key"
+        key.write_text(SIGNER)
+        assert witness("keys", "import", key, state=state).code == 0
+        with daemon(state) as running:
+            eventually("it signs", running.ready)
+            assert running.stop() == 0
+        whole = witness("audit", "verify", "--json", state=state)
+        assert whole.code == 0, whole.err
+        assert whole.json["maced"] == whole.json["entries"]
 
 
 def test_no_overlap_is_a_switch(state: Path, log: SimulatedLog) -> None:

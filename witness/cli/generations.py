@@ -43,6 +43,17 @@ def record_keys(
 ) -> tuple[MacKey, MacKey]:
     """The keys of the high-water record and of the record of events, made of the keys that are at hand.
 
+    Args and errors as of `open_record_keys`.
+    """
+    keys = open_record_keys(layout, passphrase, secrets)
+    return MacKey(keys[HIGH_WATER]), MacKey(keys[AUDIT])
+
+
+def open_record_keys(
+    layout: StateLayout, passphrase: str | None, secrets: Mapping[str, str | None] | None = None
+) -> dict[str, bytes]:
+    """The keys of the witness's own records, by purpose.
+
     Args:
         layout: the state folder.
         passphrase: the witness's own.
@@ -59,7 +70,6 @@ def record_keys(
         keychain.open()
         ring = keychain.ring
         sources = sources_of(ring, keychain.signers(), layout.records_key, make=False)
-        keys = secret.record_keys(sources, ring.identity.encode())
+        return secret.record_keys(sources, ring.identity.encode())
     finally:
         keychain.close()
-    return MacKey(keys[HIGH_WATER]), MacKey(keys[AUDIT])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -10,16 +12,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from witness.cli.errors import Failure
-from witness.cli.generations import signing
+from witness.cli.generations import open_record_keys, signing
 from witness.cli.key_access import not_running, own_passphrase
 from witness.cli.state import existing, pass_layout
+from witness.core.continuity.secret import seal, source
 from witness.core.continuity.staging import new_file
 from witness.core.keystore import keyring, softkey
 from witness.core.keystore.base import Algorithm
-from witness.core.keystore.keyring import FILE, SOFT, DeviceEntry, KeyEntry, Place
+from witness.core.keystore.keychain import secret_of
+from witness.core.keystore.keyring import FILE, SOFT, DeviceEntry, KeyEntry, Place, Ring
 from witness.core.keystore.softkey import algorithm_of
 from witness.core.layout import StateLayout
-from witness.tlog.note import MalformedSignerKey, parse_signer_key
+from witness.tlog.note import MalformedSignerKey, VerifierKey, parse_signer_key
 
 
 @click.command(name="import")
@@ -49,18 +53,41 @@ def import_(layout: StateLayout, *, file: Path) -> None:
         passphrase = own_passphrase(layout)
         newest = max(key.rotation for key in ring.witness_keys)
         path = layout.softkey if newest == 0 else new_file(layout, newest)
+        kept = keyring.read(layout)  # with the keys of retired generations
+        secrets = {device.name: secret_of(device, passphrase) for device in kept.devices}
+        records = _for_the_first_key(layout, kept, vkey, seed, passphrase, secrets)
         softkey.add_seed(path, passphrase, Algorithm.ED25519, seed, identity=ring.identity, name=ring.name)
-        if keyring.exists(layout):
-            devices = (
-                ring.devices
-                if any(d.name == SOFT for d in ring.devices)
-                else (*ring.devices, DeviceEntry(SOFT, SOFT))
-            )
-            place = Place(SOFT, {FILE: path.name} if newest else {})
-            entry = KeyEntry(vkey, keyring.WITNESS, "soft", (place,), rotation=newest)
-            kept = keyring.read(layout).keys  # with those of retired generations
-            keyring.write(layout, dataclasses.replace(ring, devices=devices, keys=(entry, *kept)))
+        devices = kept.devices
+        if not any(device.name == SOFT for device in devices):
+            devices = (*devices, DeviceEntry(SOFT, SOFT))
+        place = Place(SOFT, {FILE: path.name} if newest else {})
+        entry = KeyEntry(vkey, keyring.WITNESS, "soft", (place,), rotation=newest)
+        keyring.write(
+            layout,
+            dataclasses.replace(
+                kept, devices=devices, keys=(entry, *kept.keys), records={**kept.records, **records}
+            ),
+        )
     click.echo(str(vkey))
+
+
+def _for_the_first_key(  # noqa: PLR0917 - what the records' keys come from, and what they go to
+    layout: StateLayout,
+    ring: Ring,
+    vkey: VerifierKey,
+    seed: bytes,
+    passphrase: str | None,
+    secrets: Mapping[str, str | None],
+) -> dict[str, str]:
+    """The records' keys, for the imported key to open: it is the first, and they are made of its secret."""
+    newest = max(key.rotation for key in ring.witness_keys)
+    try:
+        keys = open_record_keys(layout, passphrase, secrets)
+    except FileNotFoundError:  # nothing was ever recorded
+        return {}
+    signer = softkey.soft_signer(Algorithm.ED25519, vkey.name, seed)
+    sealed = seal(keys, source([signer], layout.records_key).secret, ring.identity.encode())
+    return {str(newest): base64.b64encode(sealed).decode()}
 
 
 def read_ed25519(file: Path) -> tuple[str | None, bytes]:
