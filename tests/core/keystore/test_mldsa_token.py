@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("pkcs11")
+
 from pkcs11 import Attribute, KeyType, Mechanism
 
 from tests.cli.daemon import call, daemon, eventually
