@@ -138,7 +138,8 @@ async def test_each_way_of_being_fooled_has_a_state_and_a_metric(
         await world.until(lambda: {world.status(good), world.status(bad)} == {Status.CURRENT})
         before = dict(world.core.heads)
         fool(foul)
-        await world.until(lambda: world.status(bad) is status)
+        # The other log may be late on a busy machine, never worse off for good.
+        await world.until(lambda: (world.status(bad), world.status(good)) == (status, Status.CURRENT))
         assert world.metric("logs", status=status) == 1
         assert world.metric("logs", status="current") == 1
         assert world.metric("polls_total", outcome=status) >= (3 if status is Status.STALE else 1)
