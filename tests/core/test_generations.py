@@ -132,3 +132,13 @@ def test_an_imported_key_belongs_to_its_generation(desk: Desk) -> None:
     assert generations.learn(desk.connection, (*BOTH[:1], (1, ("key 1", "imported"))), NONE, NOW)
     assert generations.read(desk.connection).stage_of("imported") is Stage.ACTIVE
     assert generations.read(desk.connection).generation_of("imported") == 1
+
+
+def test_that_keys_which_were_never_rotated_here_were_retired_is_learnt(desk: Desk) -> None:
+    """An old folder with its old keys: what the record says of them must not hang on the record alone."""
+    with desk.transaction() as connection:
+        assert not generations.learn(connection, [(0, ("a", "b"))], frozenset(), NOW)
+        assert generations.read(connection).rows == ()
+        assert generations.learn(connection, [(0, ("a", "b"))], frozenset({"a", "b"}), NOW)
+    (row,) = generations.read(desk.connection)
+    assert (row.stage, row.vkeys) == (Stage.RETIRED, ("a", "b"))

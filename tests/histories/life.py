@@ -27,7 +27,18 @@ from collections.abc import Callable
 from tests.cli.command import witness as command
 from tests.core.processes import poll
 from tests.core.state import trust
-from tests.histories.stage import HOUR, ORIGINS, SIZE, YEAR, Copy, Guarded, Stage, duplicate, tales
+from tests.histories.stage import (
+    HOUR,
+    ORIGINS,
+    SIZE,
+    YEAR,
+    Copy,
+    Guarded,
+    Over,
+    Stage,
+    duplicate,
+    tales,
+)
 from tests.simulated_log import SimulatedLog
 from witness.cli import generations
 from witness.core.continuity import recover
@@ -51,6 +62,8 @@ class History(Stage):
             for _ in range(steps):
                 self.step()
             self.lead_out()
+        except Over as over:
+            self.log.append(f"over: {over}")
         finally:
             for copy in list(self.running):
                 self.end(copy, kill=True)
@@ -304,8 +317,8 @@ class History(Stage):
             if not kinds - {Kind.ABANDONED}:
                 break
         if set(keyring.read(layout).vkeys) <= self.world.retired_keys:
-            assert Kind.RETIRED_KEY in kinds  # an old folder: the keys that may sign are not in it
-            self.tempt()
+            self.tempt()  # an old folder: the keys that may sign are not in it
+            assert Kind.RETIRED_KEY in kinds, self.standing(self.main)
             return
         if self.world.retired:
             assert Kind.RETIRED in kinds

@@ -202,7 +202,9 @@ def learn(
     known = read(connection)
     changed = False
     unknown = [(number, vkeys) for number, vkeys in found if all(row.number != number for row in known)]
-    if (known.rows or len(found) > 1) and unknown:
+    # Keys that were never rotated need no row; but what the record says of them is not to hang on it alone.
+    ended = any(not retired.isdisjoint(vkeys) for _, vkeys in found)
+    if (known.rows or len(found) > 1 or ended) and unknown:
         newest = max(number for number, _ in found)
         for number, vkeys in unknown:
             # When an older one was to retire, only the newer database knew: it waits for a word.
