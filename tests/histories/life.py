@@ -318,7 +318,7 @@ class History(Stage):
                 break
         if set(keyring.read(layout).vkeys) <= self.world.retired_keys:
             self.tempt()  # an old folder: the keys that may sign are not in it
-            assert Kind.RETIRED_KEY in kinds, self.standing(self.main)
+            assert kinds & {Kind.RETIRED_KEY, Kind.RETIRED}, self.standing(self.main)
             return
         if self.world.retired:
             assert Kind.RETIRED in kinds
