@@ -202,3 +202,35 @@ def test_a_users_witness_that_root_ran_once_is_still_the_users() -> None:
                 works(core, log, log.size)
                 assert core.stop() == 0
                 assert "Permission" not in core.said()
+
+
+@needs_root
+def test_a_retired_key_file_that_only_root_may_delete_is_deleted() -> None:
+    with short_folder() as folder:
+        state = made(folder)
+        layout = StateLayout(state)
+        assert call("--state", state, "keys", "rotate", "--overlap", "30d").returncode == 0
+        with daemon(state):
+            done = call("--state", state, "keys", "rotate", "--finish")
+            assert done.returncode == 0, done.stderr
+            assert not layout.softkey.exists()
+            assert "warning" not in done.stderr
+            assert "rotation" not in call("--state", state, "status").stdout
+        # Where no command is at hand, it is told, and the next start does it.
+        assert call("--state", state, "keys", "rotate", "--overlap", "0").returncode == 0
+        second = layout.keys / "softkey-1.json"
+        with daemon(state):
+            eventually(
+                "it is told",
+                lambda: (
+                    "softkey-1.json is not deleted yet"
+                    in of(call("--state", state, "status", "--json"))["core"]["rotation"]
+                ),
+            )
+            assert second.exists()
+        with daemon(state):
+            assert not second.exists()
+            eventually(
+                "nothing is left to tell",
+                lambda: not of(call("--state", state, "status", "--json"))["core"]["rotation"],
+            )

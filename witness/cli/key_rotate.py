@@ -24,10 +24,11 @@ from witness.cli.logs import json_option
 from witness.cli.running import core_status
 from witness.cli.state import existing, pass_layout
 from witness.core.continuity import staging
-from witness.core.continuity.rotating import DESTROYING
+from witness.core.continuity.rotating import DESTROYED, DESTROYING
 from witness.core.keystore import keyring
 from witness.core.keystore.attesting import attest, write_attestations
 from witness.core.keystore.backend import BACKENDS
+from witness.core.keystore.disposal import destroy_files
 from witness.core.keystore.keychain import Keychain, secret_of
 from witness.core.keystore.keyring import WITNESS, Ring
 from witness.core.layout import StateLayout
@@ -201,17 +202,37 @@ def _finish(layout: StateLayout) -> None:
             click.echo(f"generation {names} is retired at the next start, before anything is signed")
             return
         _await_retired(layout, ended)
+        _delete_files(layout, desk, ended)
     click.echo(f"generation {names} is retired: it never signs again")
+    rotation = _rotation(layout)
+    if rotation:
+        say_warning(rotation)
+
+
+def _delete_files(layout: StateLayout, desk: Desk, ended: tuple[Generation, ...]) -> None:
+    """Deletes the retired key files, which a core that is a user of its own may not."""
+    ring = keyring.read(layout)
+    for row in ended:
+        mine = [key for key in ring.witness_keys if key.rotation == row.number]
+        gone = {str(key.vkey) for key in mine}
+        if not destroy_files(layout, ring, gone) and all(key.how == "soft" for key in mine):
+            desk.set_fact(f"{DESTROYED}{row.number}", "1")
+            until = time.monotonic() + PATIENCE
+            while f"generation {row.number} is retired, and" in _rotation(layout):
+                if time.monotonic() > until:  # then its warning is told
+                    return
+                time.sleep(_POLL)
+
+
+def _rotation(layout: StateLayout) -> str:
     status = core_status(layout)
-    if status is not None and status.rotation:
-        say_warning(status.rotation)
+    return status.rotation if status is not None else ""
 
 
 def _is_under_way(layout: StateLayout, numbers: set[int]) -> bool:
     if any(row.number in numbers and row.stage is not Stage.RETIRED for row in known(layout)):
         return True
-    status = core_status(layout)
-    return status is not None and DESTROYING in status.rotation
+    return DESTROYING in _rotation(layout)
 
 
 def _await_retired(layout: StateLayout, ended: tuple[Generation, ...]) -> None:

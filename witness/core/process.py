@@ -30,7 +30,6 @@ from witness.core.continuity.secret import sources_of
 from witness.core.cosigner import Cosigner
 from witness.core.keystore.base import KeyAbsent, KeyFileInvalid, KeystoreError, WrongSecret
 from witness.core.keystore.devices import Deadlines
-from witness.core.keystore.disposal import destroy_files
 from witness.core.keystore.keychain import Keychain, credential
 from witness.core.keystore.unlocking import UnlockPipe
 from witness.core.layout import StateLayout
@@ -263,7 +262,7 @@ def _keys(settings: CoreSettings, layout: StateLayout) -> Iterator[Keychain]:
         retired=retired,
     )
     try:
-        destroy_files(layout, keychain.ring, retired)  # what a core locked down may not have been able to
+        keychain.delete_files(retired)  # what a core locked down may not have been able to
         yield keychain
     finally:
         keychain.close()

@@ -141,6 +141,9 @@ class Rotating:
         """Takes over what an operator's command changed."""
         if self._keys is not None:
             self._known = await self._records.do(self._read)
+            for number in tuple(self._left):  # the command may delete what a core locked down may not
+                if await self._records.do(self._records.desk.fact, f"{DESTROYED}{number}") is not None:
+                    del self._left[number]
 
     async def tend(self) -> tuple[Event, ...]:
         """Takes up what is staged, retires what is due, destroys what is retired; while nothing is stopped.

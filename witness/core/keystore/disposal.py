@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 from witness.core.keystore import softkey
@@ -19,20 +20,39 @@ DEADLINE: Final = 30.0
 """Seconds that a device has for each step."""
 
 
-def destroy_files(layout: StateLayout, ring: Ring, retired: Collection[str]) -> tuple[str, ...]:
+def absent_files(layout: StateLayout, ring: Ring) -> frozenset[Path]:
+    """The key files of the ring that are not there. For who may still look: a core locked down cannot."""
+    return frozenset(
+        path for path in {key_file(layout, key) for key in ring.keys if _is_soft(key)} if not path.exists()
+    )
+
+
+def destroy_files(
+    layout: StateLayout, ring: Ring, retired: Collection[str], *, absent: Collection[Path] = ()
+) -> tuple[str, ...]:
     """Deletes the key files that hold nothing but retired keys.
 
     What a file system keeps of a deleted file, and what was copied from it before, is out of our reach.
+
+    Args:
+        layout: the state folder.
+        ring: what is registered.
+        retired: vkeys.
+        absent: files that are known to be gone, and not looked at.
 
     Returns:
         What could not be deleted, a line each.
     """
     left = []
     needed = {key_file(layout, key) for key in ring.keys if _is_soft(key) and str(key.vkey) not in retired}
-    for path in sorted({key_file(layout, key) for key in ring.keys if _is_soft(key)} - needed):
+    files = {key_file(layout, key) for key in ring.keys if _is_soft(key)}
+    for path in sorted(files - needed - set(absent)):
         try:
             inside = softkey.read_public(path).vkeys
-        except KeyAbsent:
+        except KeyAbsent as error:
+            # Absent is what a file is too that only another user may read: that one still holds its secrets.
+            if not isinstance(error.__cause__, FileNotFoundError):
+                left.append(f"{path.name} is not deleted yet: {error.reason}; the next start does it")
             continue
         except KeystoreError as error:
             left.append(f"{path.name}: {error.reason}")

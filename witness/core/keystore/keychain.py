@@ -27,7 +27,7 @@ from witness.core.keystore.attestation import AttestationKey
 from witness.core.keystore.backend import BACKENDS
 from witness.core.keystore.base import KeyAbsent, KeyLocked, KeystoreError, Signer
 from witness.core.keystore.devices import Deadlines, KeptDevice
-from witness.core.keystore.disposal import destroy_files, destroy_in_devices
+from witness.core.keystore.disposal import absent_files, destroy_files, destroy_in_devices
 from witness.core.keystore.drivers import ROOT
 from witness.core.keystore.held import HeldSigner
 from witness.core.keystore.hostclient import HostClient
@@ -64,6 +64,7 @@ class Keychain:
         retired: Collection[str] = (),
     ) -> None:
         self.ring = ring
+        self._absent: frozenset[Path] = frozenset()
         self._keys = tuple(key for key in ring.witness_keys if str(key.vkey) not in retired)
         if not self._keys:
             raise KeyAbsent(
@@ -211,10 +212,15 @@ class Keychain:
         """Shows keys no more that sign no more."""
         self._keys = tuple(key for key in self._keys if key.vkey not in vkeys)
 
+    def delete_files(self, retired: Collection[str]) -> None:
+        """Deletes key files of keys retired earlier, while this process may: before it is locked down."""
+        destroy_files(self._layout, self.ring, retired)
+        self._absent = absent_files(self._layout, self.ring)
+
     def destroy(self, vkeys: Collection[VerifierKey]) -> tuple[str, ...]:
         """Destroys the secrets of retired keys, where it can be done; what was left, a line each. Blocks."""
         gone = {str(vkey) for vkey in vkeys}
-        left = destroy_files(self._layout, self.ring, gone)
+        left = destroy_files(self._layout, self.ring, gone, absent=self._absent)
         return (*left, *destroy_in_devices(self._host, self.ring, self._secrets, gone))
 
     def warnings(self) -> tuple[str, ...]:
