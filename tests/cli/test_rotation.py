@@ -212,6 +212,7 @@ def test_a_finish_while_nothing_runs_waits_for_the_next_start(state: Path, log: 
     assert witness("keys", "rotate", state=state).code == 0
     with daemon(state) as running:
         assert running.stop() == 0
+    assert "generation 1 signs, and generation 0 beside it until 2" in witness("status", state=state).out
     told = witness("keys", "rotate", "--finish", state=state)
     assert told.code == 0
     assert "at the next start" in told.out
@@ -261,6 +262,7 @@ def test_a_third_generation_follows(state: Path, log: SimulatedLog) -> None:
 def test_what_was_never_taken_up_makes_way(state: Path) -> None:
     old = vkeys(state)
     first = witness("keys", "rotate", state=state).out.splitlines()
+    assert "generation 1 is staged" in witness("status", state=state).out
     second = witness("keys", "rotate", state=state).out.splitlines()
     with daemon(state) as running:
         assert [str(key) for key in vkeys(state)] == [*map(str, old), *second]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -260,6 +261,26 @@ def _hash() -> bytes:
     from witness.tlog.checkpoint import origin_hash
 
     return origin_hash(ORIGIN)
+
+
+async def test_a_rotation_that_operators_approved_is_taken_up(layout: StateLayout, tmp_path: Path) -> None:
+    keys = {name: tmp_path / name for name in ("alice", "bob")}
+    for name, key in keys.items():
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", key], check=True)
+    operators = tuple(f"{name} {key.with_suffix('.pub').read_text().strip()}" for name, key in keys.items())
+    with layout.config.open("a") as config:
+        config.write("authority:\n  needed: 2\n  operators:\n")
+        config.write("".join(f"    - {operator}\n" for operator in operators))
+    refused = await command(layout, "keys", "rotate")
+    assert refused.code == 1
+    assert "rotate needs 2 of 2 operators" in refused.err
+    number = (await command(layout, "approvals", "propose", "rotate")).out.strip()
+    for key in keys.values():
+        assert (await command(layout, "approvals", "approve", number, "--key", str(key))).code == 0
+    await rotate(layout)
+    async with core(layout, needed=2, operators=operators) as client:
+        (new,) = {key.key_id for key in keyring.read(layout).vkeys[1:]}
+        assert await cosigned_by(client, SimulatedLog(ORIGIN, size=3), 0) == {new}
 
 
 async def test_a_rotation_that_no_operators_approved_signs_nothing(

@@ -15,7 +15,7 @@ from feeders.poll import Status
 from witness.cli.agreement import check_keys, open_to_others
 from witness.cli.config import Config
 from witness.cli.errors import Failure, Foreseen, TheAnswerIsNo, foreseen, one_line
-from witness.cli.generations import signing
+from witness.cli.generations import known, signing
 from witness.cli.logs import json_option
 from witness.cli.output import plural, when
 from witness.cli.pulling import alarms
@@ -108,7 +108,12 @@ def _of_keys(layout: StateLayout, problems: list[str]) -> dict[str, Any] | None:
         problems.append(_told(error))
         return None
     vkeys = [str(vkey) for vkey in public.vkeys]
-    return {"name": public.name, "vkeys": vkeys, "sealed": sealed}
+    return {
+        "name": public.name,
+        "vkeys": vkeys,
+        "sealed": sealed,
+        "rotation": "; ".join(known(layout).describe()),
+    }
 
 
 def _of_database(layout: StateLayout, problems: list[str]) -> dict[str, Any] | None:
@@ -147,6 +152,8 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         for vkey in keys["vkeys"]:
             how = {True: "sealed", False: "not sealed", None: "in a device"}[keys["sealed"]]
             yield f"key       {_short(vkey)} {how}"
+        if keys["rotation"]:
+            yield f"rotation  {keys['rotation']}"
     if logs:
         disabled = f" ({logs['disabled']} disabled)" if logs["disabled"] else ""
         yield (

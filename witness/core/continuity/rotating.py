@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Collection
 from typing import Any, Final, Protocol
 
@@ -169,18 +168,7 @@ class Rotating:
 
     def describe(self) -> str:
         """The rotation under way, or what is left of one, for people; empty for none."""
-        words = []
-        staged, active = self._known.staged, self._known.active
-        if staged is not None:
-            words.append(f"generation {staged.number} is staged: a restart takes it up")
-        for row in self._known.retiring:
-            end = "witness keys rotate --finish"
-            if row.until is not None:
-                end = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(row.until))
-            words.append(
-                f"generation {active.number if active else '?'} signs, and generation {row.number} beside it"
-                f" until {end}"
-            )
+        words = list(self._known.describe())
         words += [f"generation {number} is retired, and {DESTROYING}" for number in self._to_destroy]
         words += [
             f"generation {number} is retired, and {line}"

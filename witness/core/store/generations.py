@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -104,6 +105,19 @@ class Generations:
     def generation_of(self, vkey: str) -> int | None:
         """The number of a key's generation; None where no row knows it."""
         return next((row.number for row in self.rows if vkey in row.vkeys), None)
+
+    def describe(self) -> tuple[str, ...]:
+        """A rotation that is under way, for people, a line each; empty for none."""
+        lines = []
+        if self.staged is not None:
+            lines.append(f"generation {self.staged.number} is staged: the next start takes it up")
+        for row in self.retiring:
+            end = "until witness keys rotate --finish"
+            if row.until is not None:
+                end = time.strftime("until %Y-%m-%d %H:%M:%SZ", time.gmtime(row.until))
+            newest = f"generation {self.active.number}" if self.active is not None else "another generation"
+            lines.append(f"{newest} signs, and generation {row.number} beside it {end}")
+        return tuple(lines)
 
     def _last(self, stage: Stage) -> Generation | None:
         return next((row for row in reversed(self.rows) if row.stage is stage), None)
