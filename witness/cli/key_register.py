@@ -7,6 +7,7 @@ import dataclasses
 import click
 
 from witness.cli.errors import Failure, say_warning
+from witness.cli.generations import known as known_generations
 from witness.cli.key_access import not_running, own_passphrase
 from witness.cli.key_devices import OpenDevice, opened, parse_options, parse_secret, told
 from witness.cli.state import existing, pass_layout
@@ -44,17 +45,20 @@ def register(
         ring = keyring.read(layout)
         entry = DeviceEntry(name, backend, settings, secret=source)
         with opened(entry, secret_of(entry, own_passphrase(layout))) as device:
-            found = _same_keys(device, ring, name, wanted)
+            retired = known_generations(layout).retired
+            found = _same_keys(device, ring.only(lambda key: str(key.vkey) not in retired), name, wanted)
             known = next((each for each in ring.devices if each.name == name), entry)
             entry = dataclasses.replace(entry, unique_id=device.unique_id, counter=known.counter)
             if device.note:
                 say_warning(f"device {name}: {device.note}")
-        missing = [str(key.vkey) for key, _ in ring.keys_on(name) if key.vkey not in found]
+        here = ring.keys_on(name)
+        past = {key.vkey: place.locator for key, place in here if str(key.vkey) in retired}
+        missing = [str(key.vkey) for key, _ in here if key.vkey not in {**past, **found}]
         if missing:
             raise Failure(
                 f"the device has not all keys that {name} is registered with", "give it another name"
             )
-        keyring.write(layout, ring.with_device(entry, found))
+        keyring.write(layout, ring.with_device(entry, {**past, **found}))
     for vkey in found:
         click.echo(f"{name} holds {vkey.name}+{vkey.key_id.hex()}")
 
