@@ -135,7 +135,8 @@ def test_an_older_database_does_not_bring_a_removed_key_back(
         assert witness("backup", str(tmp_path / "b.db"), state=state).code == 0
         assert witness("logs", "keys", ORIGIN, "--remove", str(FIRST.vkey), state=state).code == 0
         stale = log.add_checkpoint(4)
-        poll("it is taken up", lambda: client.add_checkpoint(stale) == NoTrustedSignature(ORIGIN) or None)
+        probe = log.add_checkpoint(1)  # a size that is wrong, so that nothing is signed meanwhile
+        poll("it is taken up", lambda: client.add_checkpoint(probe) == NoTrustedSignature(ORIGIN) or None)
         assert core.stop() == 0
     assert witness("restore", str(tmp_path / "b.db"), state=state).code == 0
     with running(state), SocketClient(StateLayout(state).core_socket) as client:
