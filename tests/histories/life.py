@@ -267,7 +267,9 @@ class History(Stage):
 
     def ways(self, origin: str) -> tuple[SimulatedLog, ...]:
         """The tales that a log's operator tries in the end."""
-        return (self.tale(origin),) if self.honest else tales(origin)
+        # Where nothing was released beyond what the tales share, either is an honest log's.
+        told = self.honest and self.world.branches.get(origin)
+        return (self.tale(origin),) if told else tales(origin)
 
     def rotate(self) -> None:
         """A new generation of keys, at once or beside the old one for a time, which then ends."""
