@@ -451,7 +451,9 @@ def test_a_retired_identity_stays_so_when_an_older_database_comes_back(
             refused = client.add_checkpoint(log.add_checkpoint(4))
             assert isinstance(refused, SigningStopped)
             with Desk(layout.database) as desk:
-                assert recover.settle_what_is_over(desk, NOW) == ()
+                # Other alarms may be raised by now or not; this one nothing settles.
+                settled = recover.settle_what_is_over(desk, NOW)
+                assert Kind.RETIRED not in {alarm.kind for alarm in settled}
                 assert Kind.RETIRED in {alarm.kind for alarm in recover.plan(desk).for_good}
             assert core.stop() == 0
     layout.database.unlink()

@@ -130,6 +130,7 @@ class Guard:
         self._due: frozenset[Kind] | None = frozenset()
         """While a comparison is due: the kinds of alarms that an operator has settled since the last one."""
         self._next_try = 0.0
+        self._changed = False
         self._last_flush = self._last_remember = time.monotonic()
 
     @property
@@ -235,8 +236,11 @@ class Guard:
 
     async def _turn(self) -> None:
         records, halting, chores = self._records, self._parts.halting, self._parts.chores
-        if await records.do(records.desk.changed) or halting.rekeyed:
+        # A change is told once: it counts until it was looked at, whatever goes wrong in between.
+        self._changed = await records.do(records.desk.changed) or self._changed
+        if self._changed or halting.rekeyed:
             await self._look_again()
+            self._changed = False
         # Before the first comparison nothing is known; later, what else stands is settled first.
         able = self._start_facts is not None or not halting.whole
         if self._due is not None and able and time.monotonic() >= self._next_try:
