@@ -9,11 +9,11 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from witness.bundles.device import judge_device_signature, manifest_keys
 from witness.bundles.judge import Judge
 from witness.bundles.report import Learned, MalformedBundle
 from witness.tlog.attestation import DEV, AttestationText, parse_attestation, recognises
 from witness.tlog.note import MalformedNote, VerifierKey, parse_note, parse_vkey
-from witness.tlog.signature import InvalidNoteSignature, verify_note
 
 __all__ = ["FORMAT", "Attestation", "parse", "recognises"]
 
@@ -40,23 +40,10 @@ class Attestation:
         judge.say_unchecked("an attestation is in no log: only the device's own key vouches for it")
 
     def _judge_signature(self, judge: Judge) -> None:
-        name = "device signature"
         expected = self.says.key_names
-        known = [key for key in judge.options.manifest_keys if isinstance(key, VerifierKey)]
-        keys = [key for key in (*known, *judge.options.logs) if key.name in expected]
-        if not keys:
-            others = ", ".join(key.name for key in known) or "none"
-            judge.check(name, False, f"expected a key named {expected[0]}; known: {others}")
-            return
-        try:
-            signed = verify_note(parse_note(self.note), keys)
-        except (InvalidNoteSignature, MalformedNote) as error:
-            judge.check(name, False, str(error))
-            return
-        found = "signed by" if signed else "expected a signature, found none, by"
-        key = signed[0].key if signed else keys[0]
-        judge.check(name, bool(signed), f"{found} {key.name}+{key.key_id.hex()}")
-        if signed:
+        keys = [key for key in (*manifest_keys(judge), *judge.options.logs) if key.name in expected]
+        key = judge_device_signature(judge, self.note, keys, expected[0])
+        if key is not None:
             self._judge_development(judge, key)
 
     def _judge_identity(self, judge: Judge) -> None:

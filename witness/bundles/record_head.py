@@ -9,12 +9,12 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from witness.bundles.device import judge_device_signature, manifest_keys
 from witness.bundles.judge import Judge
 from witness.bundles.report import Learned, MalformedBundle
 from witness.tlog.attestation import DEV, KEY_NAME
-from witness.tlog.note import MalformedNote, VerifierKey, parse_note
+from witness.tlog.note import MalformedNote, parse_note
 from witness.tlog.record_head import RecordHead, parse_record_head, recognises
-from witness.tlog.signature import InvalidNoteSignature, verify_note
 
 __all__ = ["FORMAT", "AttestedHead", "parse", "recognises"]
 
@@ -45,21 +45,8 @@ class AttestedHead:
         )
 
     def _judge_signature(self, judge: Judge) -> None:
-        name = "device signature"
-        known = [key for key in judge.options.manifest_keys if isinstance(key, VerifierKey)]
-        keys = [key for key in known if _ATTESTATION_KEY.fullmatch(key.name)]
-        if not keys:
-            others = ", ".join(key.name for key in known) or "none"
-            judge.check(name, False, f"expected a key named {KEY_NAME}…; known: {others}")
-            return
-        try:
-            signed = verify_note(parse_note(self.note), keys)
-        except (InvalidNoteSignature, MalformedNote) as error:
-            judge.check(name, False, str(error))
-            return
-        found = "signed by" if signed else "expected a signature, found none, by"
-        key = signed[0].key if signed else keys[0]
-        judge.check(name, bool(signed), f"{found} {key.name}+{key.key_id.hex()}")
+        keys = [key for key in manifest_keys(judge) if _ATTESTATION_KEY.fullmatch(key.name)]
+        judge_device_signature(judge, self.note, keys, f"{KEY_NAME}…")
 
     def _subject(self) -> str:
         return f"{self.head.identity} record"

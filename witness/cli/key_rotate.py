@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, Final
 
@@ -217,11 +218,13 @@ def _delete_files(layout: StateLayout, desk: Desk, ended: tuple[Generation, ...]
         gone = {str(key.vkey) for key in mine}
         if not destroy_files(layout, ring, gone) and all(key.how == "soft" for key in mine):
             desk.set_fact(f"{DESTROYED}{row.number}", "1")
-            until = time.monotonic() + PATIENCE
-            while f"generation {row.number} is retired, and" in _rotation(layout):
-                if time.monotonic() > until:  # then its warning is told
-                    return
-                time.sleep(_POLL)
+            # Should it take too long, the core's own warning is what the operator is told.
+            told = f"generation {row.number} is retired, and"
+            _wait_while(functools.partial(_tells, layout, told))
+
+
+def _tells(layout: StateLayout, words: str) -> bool:
+    return words in _rotation(layout)
 
 
 def _rotation(layout: StateLayout) -> str:
@@ -232,15 +235,22 @@ def _rotation(layout: StateLayout) -> str:
 def _is_under_way(layout: StateLayout, numbers: set[int]) -> bool:
     if any(row.number in numbers and row.stage is not Stage.RETIRED for row in known(layout)):
         return True
-    return DESTROYING in _rotation(layout)
+    return _tells(layout, DESTROYING)
 
 
 def _await_retired(layout: StateLayout, ended: tuple[Generation, ...]) -> None:
     numbers = {row.number for row in ended}
+    if not _wait_while(lambda: _is_under_way(layout, numbers)):
+        raise Failure(
+            f"the witness did not retire it within {PATIENCE:g} s", "witness status says what hinders it"
+        )
+
+
+def _wait_while(condition: Callable[[], bool]) -> bool:
+    """Waits until a condition no longer holds; False where it still does after `PATIENCE`."""
     until = time.monotonic() + PATIENCE
-    while _is_under_way(layout, numbers):
+    while condition():
         if time.monotonic() > until:
-            raise Failure(
-                f"the witness did not retire it within {PATIENCE:g} s", "witness status says what hinders it"
-            )
+            return False
         time.sleep(_POLL)
+    return True

@@ -22,9 +22,7 @@ DEADLINE: Final = 30.0
 
 def absent_files(layout: StateLayout, ring: Ring) -> frozenset[Path]:
     """The key files of the ring that are not there. For who may still look: a core locked down cannot."""
-    return frozenset(
-        path for path in {key_file(layout, key) for key in ring.keys if _is_soft(key)} if not path.exists()
-    )
+    return frozenset(path for path in _files(layout, ring) if not path.exists())
 
 
 def destroy_files(
@@ -45,8 +43,7 @@ def destroy_files(
     """
     left = []
     needed = {key_file(layout, key) for key in ring.keys if _is_soft(key) and str(key.vkey) not in retired}
-    files = {key_file(layout, key) for key in ring.keys if _is_soft(key)}
-    for path in sorted(files - needed - set(absent)):
+    for path in sorted(_files(layout, ring) - needed - set(absent)):
         try:
             inside = softkey.read_public(path).vkeys
         except KeyAbsent as error:
@@ -114,6 +111,10 @@ def _retire(host: HostClient, ring: Ring, place: Place, secret: str | None) -> N
         host.call(worker, "retire", DEADLINE, locator=dict(place.locator))
     finally:
         host.call(worker, "close", DEADLINE)
+
+
+def _files(layout: StateLayout, ring: Ring) -> set[Path]:
+    return {key_file(layout, key) for key in ring.keys if _is_soft(key)}
 
 
 def _is_soft(key: KeyEntry) -> bool:
